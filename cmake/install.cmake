@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# What `cmake --install` leaves: headers, libgmem.so with the backends beside it, the licence, and the two ways to be
+# found, a CMake package and gmem.pc. Both find the rest relative to themselves, so the whole may be moved.
+
+include(CMakePackageConfigHelpers)
+
+get_property(backends GLOBAL PROPERTY gmem_backends)
+set(cmake_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/gmem)
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(TARGETS gmem EXPORT gmemTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ${backends} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/gmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+install(EXPORT gmemTargets NAMESPACE gmem:: DESTINATION ${cmake_package_dir})
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/gmemConfig.cmake.in ${CMAKE_BINARY_DIR}/gmemConfig.cmake
+                              INSTALL_DESTINATION ${cmake_package_dir}
+                              NO_SET_AND_CHECK_MACRO)
+# Before 1.0 a minor version may break programs.
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/gmemConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/gmemConfig.cmake ${CMAKE_BINARY_DIR}/gmemConfigVersion.cmake
+        DESTINATION ${cmake_package_dir})
+
+# gmem.pc: directories that the packager gave as absolute stay so, the others are relative to where the file lies.
+foreach(kind IN ITEMS LIBDIR INCLUDEDIR)
+  cmake_path(IS_ABSOLUTE CMAKE_INSTALL_${kind} is_absolute)
+  if(is_absolute)
+    set(pkgconfig_${kind} ${CMAKE_INSTALL_${kind}})
+  else()
+    set(pkgconfig_${kind} "\${prefix}/${CMAKE_INSTALL_${kind}}")
+  endif()
+endforeach()
+cmake_path(IS_ABSOLUTE CMAKE_INSTALL_LIBDIR is_absolute)
+if(is_absolute)
+  set(pkgconfig_prefix ${CMAKE_INSTALL_PREFIX})
+else()
+  file(RELATIVE_PATH to_prefix /prefix/${pkgconfig_dir} /prefix)
+  string(REGEX REPLACE "/$" "" to_prefix "${to_prefix}")
+  set(pkgconfig_prefix "\${pcfiledir}/${to_prefix}")
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/gmem.pc.in ${CMAKE_BINARY_DIR}/gmem.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/gmem.pc DESTINATION ${pkgconfig_dir})

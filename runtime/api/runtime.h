@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// runtime.h - the one instance of everything, and its life.
+//
+//   never started --first call, or gm_init--> live --gm_shutdown--> down --gm_init--> live
+//                                               \--fork--> forked (in the child, for good)
+// Locking: starting and stopping hold rank life. current() is one load once the runtime lives.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "api/options.h"
+#include "device/backend.h"
+#include "fault/condemned.h"
+#include "fault/cpu_faults.h"
+#include "fault/fault_handlers.h"
+#include "migrate/move.h"
+#include "platform/fault_signals.h"
+#include "platform/userfault.h"
+#include "vm/vm_object.h"
+
+// What a gm_stream points to.
+struct gm_stream_s {
+  unsigned node = 0;
+  gm::device_node* device = nullptr;
+  gm::device::stream* handle = nullptr;
+  std::atomic<std::uint32_t> open_scopes{0};
+};
+
+namespace gm {
+
+using stream_record = gm_stream_s;
+
+class runtime {
+ public:
+  runtime() = default;
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
+  ~runtime();
+
+  // Memory, devices, table. Nothing faults yet.
+  status start(const gm_options*);
+  // Signals and handlers: needs the instance to be known to current().
+  status start_faults(signal_callback);
+  // Waits until every scope, move and free whose device work is done, or will be by itself, has been recorded.
+  // False at once while a scope is open, and when the time is over.
+  bool settle(std::uint64_t timeout_ns);
+
+  const options& config() const { return config_; }
+  // Sum of what all parts keep, now.
+  std::uint64_t metadata_bytes() const;
+
+  vm_object vm;
+  move_pool moves;
+  condemned offenders{vm};
+  cpu_faults faults{vm, moves, offenders};
+  std::atomic<std::uint64_t> streams{0};  // that the program has
+  std::atomic<std::uint64_t> scopes{0};   // begun and not yet released
+
+  struct loaded_backend {
+    const device::backend_table* api = nullptr;
+    device::backend* handle = nullptr;
+  };
+  const std::vector<loaded_backend>& backends() const { return backends_; }
+
+ private:
+  status open_backends();
+  status open_device(const loaded_backend&, std::uint32_t index);
+
+  options config_;
+  userfault kernel_;
+  std::vector<loaded_backend> backends_;
+  std::unique_ptr<fault_handlers> handlers_;
+  bool signals_ = false;
+};
+
+// The live runtime, started if this is the first call. Null with the error set.
+runtime* current();
+// The live runtime, or null: never starts one and sets no error.
+runtime* running();
+
+// Why current() was null in this thread.
+status start_failure();
+
+status start_runtime(const gm_options*);
+status stop_runtime();
+
+}  // namespace gm

@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/scope.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "base/check.h"
+#include "base/inject.h"
+#include "device/backend_loader.h"
+#include "evict/reclaim.h"
+#include "evict/room.h"
+#include "migrate/host_pages.h"
+#include "policy/placement.h"
+#include "policy/victim_order.h"
+
+namespace gm {
+namespace {
+
+// Locks the block when none of the pages is busy.
+block_lock lock_when_idle(block& b, page_mask pages) {
+  for (;;) {
+    block_lock lock(b.lock);
+    if ((b.busy.load(std::memory_order_relaxed) & pages) == 0) return lock;
+    lock.unlock();
+    wait_while_busy(b, pages);
+  }
+}
+
+}  // namespace
+
+status managed_range(runtime& rt, const void* pointer, std::size_t bytes, byte_range& range) {
+  if (pointer == nullptr) return fail(status::invalid_argument, "the pointer is null");
+  if (bytes == 0) return fail(status::invalid_argument, "the range at %p has 0 bytes", pointer);
+  if (!rt.vm.memory.contains(pointer))
+    return fail(status::not_managed, "%p is not memory that gm_malloc handed out", pointer);
+  const std::uint64_t begin = rt.vm.memory.offset_of(pointer);
+  if (bytes > rt.vm.memory.bytes() - begin)
+    return fail(status::not_managed, "%zu bytes at %p go past gmem's memory", bytes, pointer);
+  range = {begin, begin + bytes};
+  extent* e = rt.vm.extents.reference(range);
+  if (e == nullptr)
+    return fail(status::not_managed, "%zu bytes at %p are not inside one live allocation", bytes, pointer);
+  if (rt.vm.extents.drop_reference(*e)) reclaim(rt.vm, *e);
+  return status::ok;
+}
+
+// ---- 1 plan ------------------------------------------------------------------------------------------------------
+
+void scope::add_blocks(byte_range range) {
+  block_index index = block_of(range.begin);
+  if (!plan_.empty() && index <= plan_.back().index) index = {plan_.back().index.value + 1};
+  for (; offset_of(index) < range.end; ++index)
+    plan_.push_back({&vm_.table.at(index), index, no_pages, no_pages, no_pages, false, false, false});
+}
+
+scope::entry& scope::entry_of(block_index index) {
+  return *std::lower_bound(plan_.begin(), plan_.end(), index,
+                           [](const entry& e, block_index wanted) { return e.index < wanted; });
+}
+
+status scope::make_plan() try {
+  std::vector<leased_range>& ranges = request_.ranges;
+  std::sort(ranges.begin(), ranges.end(),
+            [](const leased_range& a, const leased_range& b) { return a.bytes.begin < b.bytes.begin; });
+  for (const leased_range& range : ranges) {
+    extents_.push_back(nullptr);
+    extent* e = vm_.extents.reference(range.bytes);
+    if (e == nullptr) {
+      extents_.pop_back();
+      return fail(status::not_managed, "a range was freed meanwhile");
+    }
+    extents_.back() = e;
+    // Without a window an allocation is one piece, and all of it comes or goes.
+    add_blocks(on_device() && !device().windowed() ? e->bytes() : range.bytes);
+  }
+  for (const leased_range& range : ranges) {
+    entry* e = &entry_of(block_of(range.bytes.begin));
+    for (; e != plan_.data() + plan_.size() && offset_of(e->index) < range.bytes.end; ++e) {
+      const page_mask touched = pages_touched(range.bytes, e->index);
+      switch (range.mode) {
+        case GM_READ: e->need |= touched; break;
+        case GM_READ_WRITE:
+          e->need |= touched;
+          e->write |= touched;
+          break;
+        case GM_WRITE:
+          e->need |= touched & ~pages_covered(range.bytes, e->index);
+          e->write |= touched;
+          break;
+      }
+    }
+  }
+  if (on_device() && plan_.size() > device().pool.capacity())
+    return fail(status::no_memory,
+                "the scope needs %zu frames of 2 MiB on node %u (%s), whose budget is %u (GM_DEVICE_BUDGET): split it, or "
+                "use views",
+                plan_.size(), request_.node, device().info.name, device().pool.capacity());
+  copies_.reserve(vm_.nodes * 2);
+  return status::ok;
+} catch (const std::bad_alloc&) {
+  return fail(status::no_memory, "no memory to plan a scope");
+}
+
+// ---- 3 gather ----------------------------------------------------------------------------------------------------
+
+// All pages are here already: what is left is to take them from the others. False: steps 4 and 6 must see to it.
+bool scope::finish_resident_locked(entry& e) {
+  block& b = *e.target;
+  const page_mask wanted = e.need | e.write;
+  if ((wanted & (~b.node(request_.node).valid | b.busy.load(std::memory_order_relaxed))) != 0) return false;
+  if (!on_device()) return false;
+  if (e.write != no_pages) {
+    if (revoke_cpu_locked(vm_, e.index, b, e.write) != status::ok) return false;
+    make_exclusive_locked(vm_, b, request_.node, e.write);
+  }
+  return true;
+}
+
+status scope::lease_blocks(std::uint32_t& missing_frames) {
+  for (entry& e : plan_) {
+    block& b = *e.target;
+    block_guard guard(b.lock);
+    if (on_device() && (b.host().pinned & (e.need | e.write)) != 0)
+      return fail(status::busy, "pages of the range are pinned to the host (gm_unpin releases them)");
+    ++b.node(request_.node).leases;
+    ++b.leases;
+    e.leased = true;
+    e.missing = on_device() && !b.node(request_.node).has_frame();
+    if (e.missing) ++missing_frames;
+    e.unfinished = e.missing || !finish_resident_locked(e);
+  }
+  return status::ok;
+}
+
+status scope::get_frames(std::uint32_t missing_frames) {
+  device_node& d = device();
+  // All at once first, so that write-backs overlap.
+  if (!request_.detached) {
+    if (const status s = make_room(vm_, rt_.moves, d, missing_frames); s != status::ok) return s;
+  } else if (d.pool.free_frames() < missing_frames) {
+    return fail(status::no_memory, "not enough free frames on node %u", request_.node);
+  }
+  auto range_extent = extents_.begin();
+  for (entry& e : plan_) {
+    if (!e.missing) continue;
+    while ((*range_extent)->bytes().end <= offset_of(e.index)) ++range_extent;
+    {
+      // The piece of an earlier entry may have brought this block's frame.
+      block_guard guard(e.target->lock);
+      if (e.target->node(request_.node).has_frame()) continue;
+    }
+    const victim_class which = victim_class_of(vm_.advices.at(first_page(e.index)), request_.node);
+    const status s =
+        acquire_piece(vm_, rt_.moves, d, piece_for(d, **range_extent, e.index), which, !request_.detached);
+    if (s != status::ok) return s;
+  }
+  return status::ok;
+}
+
+void scope::touch_frames() {
+  constexpr std::size_t batch = 128;
+  frame_index frames[batch];
+  victim_class classes[batch];
+  std::size_t count = 0;
+  for (const entry& e : plan_) {
+    // Leased frames do not change, and this scope wrote or read this one under the block's lock.
+    frames[count] = e.target->node(request_.node).frame();
+    classes[count++] = victim_class_of(vm_.advices.at(first_page(e.index)), request_.node);
+    if (count == batch) {
+      device().pool.touch(frames, classes, count);
+      count = 0;
+    }
+  }
+  if (count != 0) device().pool.touch(frames, classes, count);
+}
+
+status scope::gather() {
+  std::uint32_t missing_frames = 0;
+  if (!on_device()) return lease_blocks(missing_frames);
+  lock_guard guard(device().admission);
+  if (const status s = lease_blocks(missing_frames); s != status::ok) return s;
+  if (missing_frames != 0)
+    if (const status s = get_frames(missing_frames); s != status::ok) return s;
+  touch_frames();
+  return status::ok;
+}
+
+// ---- 4 copy ------------------------------------------------------------------------------------------------------
+
+// Begins the move and lets go of the lock. lock is of the entry's block and held.
+status scope::start_move(entry& e, move_request wanted, block_lock& lock) {
+  wanted.done = move_ended;
+  wanted.owner = this;
+  wanted.exclusive = e.write & wanted.pages;
+  move* m = rt_.moves.take(false);
+  if (m == nullptr) return fail(status::no_memory, "no memory to record a move");
+  copy_plan plan;
+  if (const status s = begin_move_locked(vm_, e.index, *e.target, wanted, *m, plan); s != status::ok) {
+    rt_.moves.give_back(m);
+    return s;
+  }
+  e.moved |= wanted.pages;
+  lock.unlock();
+  pending_.fetch_add(1, std::memory_order_relaxed);
+  const device::stream* on = m->stream;
+  device::fence fence;
+  if (const status s = submit_move(rt_.moves, m, plan, &fence); s != status::ok) return s;
+  if (request_.stream != nullptr && on == request_.stream->handle) return status::ok;
+  for (device::fence& last : copies_)
+    if (last.stream == fence.stream) {
+      last = fence;
+      return status::ok;
+    }
+  copies_.push_back(fence);  // reserved: there are two copy streams a device
+  return status::ok;
+}
+
+// With the lock held, or dropped and taken again while host memory is reclaimed.
+status scope::host_pages_for(entry& e, block_lock& lock, page_mask pages) {
+  status s = back_host_pages_locked(vm_, e.index, *e.target, pages);
+  if (s != status::no_memory) return s;
+  lock.unlock();
+  const std::uint64_t freed = reclaim_host_pages(vm_, pages_per_block);
+  lock = lock_when_idle(*e.target, e.need | e.write);
+  return freed != 0 ? back_host_pages_locked(vm_, e.index, *e.target, pages) : s;
+}
+
+status scope::copy_to_device(entry& e, device::stream* ordered) {
+  block& b = *e.target;
+  const unsigned node = request_.node;
+  for (;;) {
+    block_lock lock = lock_when_idle(b, (e.need | e.write) & ~e.moved);
+    const page_mask bring = e.need & ~b.node(node).valid & ~e.moved;
+    if (const page_mask far = unreachable_locked(vm_, b, node, bring); far != no_pages) {
+      // Only on devices that this one cannot copy from: home first, one device at a time, and wait.
+      unsigned source = 1;
+      while ((b.node(source).valid & far) == 0) ++source;
+      const page_mask home = far & b.node(source).valid;
+      if (const status s = host_pages_for(e, lock, home); s != status::ok) return s;
+      const page_mask moved = e.moved;
+      if (const status s = start_move(e, {.destination = host_node, .source = source, .pages = home}, lock);
+          s != status::ok)
+        return s;
+      wait_while_busy(b, home);
+      e.moved = moved;
+      if (const status s = failure(); s != status::ok) return s;
+      continue;
+    }
+    if (const status s = revoke_cpu_locked(vm_, e.index, b, e.write & ~e.moved); s != status::ok) return s;
+    if (bring == no_pages) return status::ok;
+    const bool keep = !request_.prefetch || prefetch_keeps_cpu_mapping(vm_.advices.at(first_page(e.index)));
+    return start_move(e, {.destination = node, .pages = bring, .keep_cpu_mapping = keep, .stream = ordered}, lock);
+  }
+}
+
+status scope::copy_to_host(entry& e, device::stream* ordered) {
+  block& b = *e.target;
+  for (;;) {
+    block_lock lock = lock_when_idle(b, (e.need | e.write) & ~e.moved);
+    const page_mask wanted = (e.need | e.write) & ~e.moved;
+    const page_mask nomap = wanted & ~valid_anywhere(b, vm_.nodes);
+    const page_mask remote = e.need & ~e.moved & ~b.host().valid & ~nomap;
+    const page_mask memory = (remote | e.write | nomap) & wanted & ~b.backed;
+    if (memory != no_pages) {
+      if (const status s = host_pages_for(e, lock, memory); s != status::ok) return s;
+      b.host().valid |= nomap & ~valid_anywhere(b, vm_.nodes) & b.backed;
+    }
+    if (request_.revoke_cpu) {
+      status s = revoke_cpu_locked(vm_, e.index, b, e.write);
+      if (s == status::ok) s = write_protect_cpu_locked(vm_, e.index, b, e.need);
+      if (s != status::ok) return s;
+    }
+    if (request_.prefetch) {
+      const page_mask alone = ~valid_elsewhere(b, vm_.nodes, host_node);
+      if (const status s = grant_cpu_locked(vm_, e.index, b, e.need & b.host().valid & ~e.moved, alone);
+          s != status::ok)
+        return s;
+    }
+    const page_mask left = e.need & ~e.moved & ~b.host().valid;
+    if (left == no_pages) return status::ok;
+    unsigned source = 1;
+    while ((b.node(source).valid & left) == 0) ++source;
+    const page_mask pages = left & b.node(source).valid;
+    const status s = start_move(e,
+                                {.destination = host_node,
+                                 .source = source,
+                                 .pages = pages,
+                                 .grant = request_.prefetch ? pages : no_pages,
+                                 .stream = ordered},
+                                lock);
+    if (s != status::ok) return s;
+  }
+}
+
+status scope::copy_blocks(const lease_order& order) {
+  for (entry& e : plan_) {
+    if (!e.unfinished || (e.need | e.write) == no_pages) continue;
+    const byte_range bytes{offset_of(e.index), offset_of(e.index) + block_bytes};
+    // Behind an ended scope's work: on our own stream, which waits for it; the copy streams never wait for users.
+    const bool behind = std::any_of(order.ranges.begin(), order.ranges.end(),
+                                    [&](const byte_range& r) { return r.overlaps(bytes); });
+    device::stream* ordered = behind ? request_.stream->handle : nullptr;
+    if (const status s = on_device() ? copy_to_device(e, ordered) : copy_to_host(e, ordered); s != status::ok) return s;
+  }
+  return status::ok;
+}
+
+// ---- 5 order, 6 own ----------------------------------------------------------------------------------------------
+
+status scope::order_stream(const lease_order& order) {
+  const device::backend_table& api = *request_.stream->device->api;
+  for (const work_fence& fence : order.fences) {
+    if (fence.at.stream == request_.stream->handle) continue;
+    if (fence.api != &api) {
+      if (fence.api != nullptr) fence.api->fence_wait(fence.at);
+      continue;
+    }
+    if (const status s =
+            device::check_device(api, api.stream_wait(request_.stream->handle, fence.at), "waiting for a scope");
+        s != status::ok)
+      return s;
+  }
+  return status::ok;
+}
+
+void scope::own_pages() {
+  for (entry& e : plan_) {
+    const page_mask pages = e.write & ~e.moved;
+    if (!e.unfinished || pages == no_pages) continue;
+    const block_lock lock = lock_when_idle(*e.target, pages);
+    GM_DCHECK(!on_device() || (e.target->readable & pages) == 0);
+    make_exclusive_locked(vm_, *e.target, request_.node, pages);
+  }
+}
+
+// ---- begin and its undoing ---------------------------------------------------------------------------------------
+
+void scope::wait_for_moves() {
+  for (std::uint32_t left; (left = pending_.load(std::memory_order_acquire)) > 1;)
+    pending_.wait(left, std::memory_order_acquire);
+}
+
+status scope::failure() const {
+  const int why = failed_.load();
+  if (why == GM_OK) return status::ok;
+  return fail(static_cast<status>(why), "copying pages to node %u failed: their old copies stand", request_.node);
+}
+
+void scope::drop_leases() {
+  for (entry& e : plan_) {
+    if (!e.leased) continue;
+    e.leased = false;
+    block& b = *e.target;
+    block_guard guard(b.lock);
+    --b.node(request_.node).leases;
+    --b.leases;
+    if (b.parked == no_pages) continue;
+    // Those parked on a move are woken too early, look again, and park again.
+    for_each_run(b.parked, [&](unsigned first, unsigned count) { vm_.cpu->wake(vm_.bytes_of(e.index, first, count)); });
+    b.parked = no_pages;
+  }
+}
+
+void scope::undo() {
+  wait_for_moves();
+  vm_.leases.remove(lease_);
+  drop_leases();
+  failed_.store(GM_OK, std::memory_order_relaxed);
+  copies_.clear();
+  for (entry& e : plan_) e.moved = no_pages;
+}
+
+// try_again: frames are missing that scopes of others hold; nothing is held by us.
+status scope::try_begin(bool& try_again) {
+  try_again = false;
+  lease_order order;
+  lease_.ranges = request_.ranges;
+  lease_.node = request_.node;
+  const conflicts how = request_.detached             ? conflicts::never
+                        : request_.stream == nullptr ? conflicts::wait
+                                                     : conflicts::order;
+  if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
+  seen_ = vm_.leases.changes().now();
+  status s = gather();
+  if (s == status::no_memory && !request_.detached && on_device()) {
+    switch (vm_.leases.room_on(request_.node, lease_, this_thread())) {
+      case lease_table::room::wait: try_again = true; break;
+      case lease_table::room::own:
+      case lease_table::room::none: break;
+    }
+  }
+  if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
+  if (s == status::ok) s = copy_blocks(order);
+  if (s == status::ok && request_.stream != nullptr) {
+    const device::backend_table& api = *request_.stream->device->api;
+    for (const device::fence& fence : copies_)
+      if (s == status::ok)
+        s = device::check_device(api, api.stream_wait(request_.stream->handle, fence), "waiting for copies");
+  } else if (s == status::ok && !request_.detached) {
+    wait_for_moves();
+  }
+  begun_.store(true);
+  if (s == status::ok) s = failure();
+  if (s != status::ok) {
+    begun_.store(false);
+    char why[512];
+    std::snprintf(why, sizeof why, "%s", last_error());
+    undo();
+    return fail(s, "%s", why);
+  }
+  own_pages();
+  vm_.leases.set_resident(lease_);
+  return status::ok;
+}
+
+status scope::begin(runtime& rt, scope_request&& request, scope** begun) {
+  if (inject::fails(inject::point::record_memory)) return fail(status::no_memory, "no memory for a scope (injected)");
+  auto* made = new (std::nothrow) scope(rt, std::move(request));
+  if (made == nullptr) return fail(status::no_memory, "no memory for a scope");
+  rt.scopes.fetch_add(1);
+  status s = made->make_plan();
+  while (s == status::ok) {
+    bool try_again = false;
+    s = made->try_begin(try_again);
+    if (s == status::ok) {
+      if (made->request_.stream != nullptr) made->request_.stream->open_scopes.fetch_add(1);
+      *begun = made;
+      return status::ok;
+    }
+    if (!try_again) break;
+    // Giving up our own lease is one change. Any other since we looked for room may have made some.
+    rt.vm.leases.changes().wait_past(made->seen_ + 1);
+    s = status::ok;
+  }
+  for (extent* e : made->extents_)
+    if (rt.vm.extents.drop_reference(*e)) reclaim(rt.vm, *e);
+  delete made;
+  rt.scopes.fetch_sub(1);
+  return s;
+}
+
+// ---- 7 end, 8 release --------------------------------------------------------------------------------------------
+
+void scope::move_ended(void* self, const move&, status result) {
+  auto* s = static_cast<scope*>(self);
+  if (result != status::ok) {
+    s->failed_.store(static_cast<int>(result));
+    // Kernels that would have used the pages must not run.
+    if (stream_record* stream = s->request_.stream; stream != nullptr && s->begun_.load())
+      stream->device->api->stream_fail(stream->handle, static_cast<gm_status>(result));
+  }
+  s->finish_one();
+}
+
+void scope::work_done(void* self, gm_status) { static_cast<scope*>(self)->finish_one(); }
+
+void scope::finish_one() {
+  const std::uint32_t left = pending_.fetch_sub(1, std::memory_order_acq_rel) - 1;
+  if (left == 0) {
+    release();
+  } else if (left == 1) {
+    pending_.notify_all();  // whoever waits may have deleted us by now: only the address is used
+  }
+}
+
+void scope::release() {
+  vm_.leases.remove(lease_);
+  drop_leases();
+  for (extent* e : extents_)
+    if (vm_.extents.drop_reference(*e)) reclaim(vm_, *e);
+  runtime& rt = rt_;
+  delete this;
+  rt.scopes.fetch_sub(1);
+}
+
+status scope::end(scope* s) {
+  stream_record* stream = s->request_.stream;
+  if (stream == nullptr) {
+    const status result = s->failure();
+    s->finish_one();
+    return result;
+  }
+  const device::backend_table& api = *stream->device->api;
+  // The work may be done before the lease is marked: one pending more keeps the scope until it is.
+  s->pending_.fetch_add(1, std::memory_order_relaxed);
+  device::fence fence;
+  status result =
+      device::check_device(api, api.fence_record(stream->handle, work_done, s, &fence), "ending a scope");
+  if (result != status::ok) {
+    // No fence to be had: wait for the work here.
+    (void)api.stream_synchronize(stream->handle);
+    s->pending_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  s->vm_.leases.end(s->lease_, {&api, fence});
+  stream->open_scopes.fetch_sub(1);
+  if (result == status::ok) result = s->failure();
+  s->finish_one();
+  return result;
+}
+
+}  // namespace gm

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// scope.h - one declared access, from begin to release: gm_access_begin/end, and with it prefetch, pin, discard,
+// gm_memcpy and gm_memset, which are scopes that end at once.
+//
+// The life of a scope:
+//   1 plan      ranges sorted; a reference to each allocation; for each block the pages to bring and to own
+//   2 begin     the lease takes its place in the order of scopes (lease_table.h): waits for open ones, notes the
+//               fences of ended ones
+//   3 gather    with the device's admission lock: every block gets its lease count and its frame; others are evicted.
+//               A block that has all it needs is finished here: one lock, a few masks
+//   4 copy      the rest, block by block: the CPU's and other devices' permissions are revoked, moves begin. Copies go
+//               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope
+//   5 order     the stream waits for the noted fences and for the copies
+//   6 own       pages that are overwritten whole change owner without a copy. From here nothing can fail
+//      ... the program queues its work ...
+//   7 end       a fence behind the work; the lease is `ended`
+//   8 release   when fence and moves are done: the lease goes, lease counts fall, parked faults wake, references drop
+// Failure in 3 to 5 undoes 2 and 3 and waits for moves begun: contents are as before, though perhaps elsewhere.
+// A copy that fails later fails the scope's stream, so that its kernels do not run, and end() reports it.
+// Threads: a scope is used by one thread at a time; release runs on a thread of the backend.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "api/runtime.h"
+
+namespace gm {
+
+struct scope_request {
+  std::vector<leased_range> ranges;  // of arena offsets, each inside one allocation
+  unsigned node = host_node;
+  stream_record* stream = nullptr;   // null: all is there when begin returns
+  bool prefetch = false;             // the CPU's mapping goes with the pages (to a device) or comes (to the host)
+  bool detached = false;             // a hint: nothing is waited for or evicted; with a null stream
+  bool revoke_cpu = false;           // host scopes with a stream: the CPU waits like everybody else
+};
+
+class scope {
+ public:
+  // On failure *begun is untouched and everything is as it was.
+  static status begin(runtime&, scope_request&&, scope** begun);
+  // The scope is gone afterwards, whatever is returned.
+  static status end(scope*);
+
+  unsigned node() const { return request_.node; }
+  stream_record* stream() const { return request_.stream; }
+  // Kept until the scope is released: what its queued work uses.
+  void keep(std::shared_ptr<void> what) { kept_ = std::move(what); }
+  // Changes each block of the plan under its lock, between begin and end.
+  template <typename F>
+  void for_each_block(F&& each) {
+    for (entry& e : plan_) {
+      block_guard guard(e.target->lock);
+      each(e.index, *e.target, e.need | e.write);
+    }
+  }
+
+ private:
+  struct entry {
+    block* target;
+    block_index index;
+    page_mask need;   // pages whose contents are wanted
+    page_mask write;  // pages to own
+    page_mask moved;  // of those: what our own moves bring
+    bool leased;
+    bool missing;     // had no frame
+    bool unfinished;  // steps 4 and 6 have work here
+  };
+
+  scope(runtime& rt, scope_request&& request) : rt_(rt), vm_(rt.vm), request_(std::move(request)) {}
+  bool on_device() const { return request_.node != host_node; }
+  device_node& device() const { return vm_.device(request_.node); }
+
+  status make_plan();
+  void add_blocks(byte_range);
+  entry& entry_of(block_index);
+  status try_begin(bool& try_again);
+  status gather();
+  status lease_blocks(std::uint32_t& missing_frames);
+  status get_frames(std::uint32_t missing_frames);
+  bool finish_resident_locked(entry&);
+  void touch_frames();
+  status copy_blocks(const lease_order&);
+  status copy_to_device(entry&, device::stream* ordered);
+  status copy_to_host(entry&, device::stream* ordered);
+  status host_pages_for(entry&, block_lock&, page_mask);
+  status start_move(entry&, move_request, block_lock&);
+  status order_stream(const lease_order&);
+  void own_pages();
+  void wait_for_moves();
+  void undo();
+  void drop_leases();
+  void release();
+  void finish_one();
+  static void move_ended(void* self, const move&, status);
+  static void work_done(void* self, gm_status);
+  status failure() const;
+
+  runtime& rt_;
+  vm_object& vm_;
+  scope_request request_;
+  lease lease_;
+  std::vector<extent*> extents_;
+  std::vector<entry> plan_;
+  std::shared_ptr<void> kept_;
+  std::vector<device::fence> copies_;  // the last on each stream
+  // Moves in flight, and one for the scope itself until its fence is done. Whoever takes it to zero releases.
+  std::atomic<std::uint32_t> pending_{1};
+  std::atomic<int> failed_{GM_OK};
+  // From here on a failed move fails the stream; before, begin() itself reports it.
+  std::atomic<bool> begun_{false};
+  // What the table of leases had seen when gather() looked for room.
+  std::uint32_t seen_ = 0;
+};
+
+// Ranges of user pointers, checked: not null, not empty, inside one live allocation.
+status managed_range(runtime&, const void* pointer, std::size_t bytes, byte_range& range);
+
+}  // namespace gm

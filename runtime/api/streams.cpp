@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// streams.cpp - entry points: streams and scopes.
+#include <new>
+
+#include "api/entry.h"
+#include "device/backend_loader.h"
+
+using namespace gm;
+
+namespace {
+
+gm_status make_stream(int node, gm_stream* stream, void* native, bool from_native) {
+  runtime* rt = current();
+  if (rt == nullptr) return not_running();
+  if (stream == nullptr) return to_c(fail(status::invalid_argument, "stream is null"));
+  if (const status s = check_node(*rt, node, false); s != status::ok) return to_c(s);
+  device_node& device = rt->vm.device(static_cast<unsigned>(node));
+  if (from_native && (device.info.capabilities & device::has_native_streams) == 0)
+    return to_c(fail(status::unsupported, "node %d (%s) has no native streams", node, device.info.name));
+  auto* made = new (std::nothrow) stream_record;
+  if (made == nullptr) return to_c(fail(status::no_memory, "no memory for a stream"));
+  made->node = device.node;
+  made->device = &device;
+  const gm_status result =
+      from_native ? device.api->stream_from_native(device.handle, native, &made->handle)
+                  : device.api->stream_create(device.handle, device::stream_ordinary, &made->handle);
+  if (const status s = device::check_device(*device.api, result, "making a stream"); s != status::ok) {
+    delete made;
+    return to_c(s);
+  }
+  rt->streams.fetch_add(1);
+  *stream = made;
+  return GM_OK;
+}
+
+gm_status need_stream(gm_stream stream) {
+  if (current() == nullptr) return not_running();
+  if (stream == nullptr) return to_c(fail(status::invalid_argument, "the stream is null"));
+  return GM_OK;
+}
+
+}  // namespace
+
+gm_status gm_stream_create(int node, gm_stream* stream) { return make_stream(node, stream, nullptr, false); }
+
+gm_status gm_stream_from_native(int node, void* native, gm_stream* stream) {
+  return make_stream(node, stream, native, true);
+}
+
+gm_status gm_stream_synchronize(gm_stream stream) {
+  if (const gm_status s = need_stream(stream); s != GM_OK) return s;
+  const device::backend_table& api = *stream->device->api;
+  return to_c(device::check_device(api, api.stream_synchronize(stream->handle), "work on a stream failed"));
+}
+
+gm_status gm_stream_destroy(gm_stream stream) {
+  if (stream == nullptr) return GM_OK;
+  runtime* rt = current();
+  if (rt == nullptr) return not_running();
+  if (stream->open_scopes.load() != 0)
+    return to_c(fail(status::busy, "%u scopes are open on the stream: end them first", stream->open_scopes.load()));
+  stream->device->api->stream_destroy(stream->handle);
+  delete stream;
+  rt->streams.fetch_sub(1);
+  return GM_OK;
+}
+
+gm_status gm_stream_call(gm_stream stream, void (*function)(void*), void* argument) {
+  if (const gm_status s = need_stream(stream); s != GM_OK) return s;
+  if (function == nullptr) return to_c(fail(status::invalid_argument, "the function is null"));
+  const device::backend_table& api = *stream->device->api;
+  return to_c(device::check_device(api, api.call(stream->handle, function, argument), "queueing a call"));
+}
+
+gm_status gm_stream_launch(gm_stream stream, size_t count, void (*body)(void*, size_t, size_t),
+                           void (*finish)(void*), void* argument) {
+  if (const gm_status s = need_stream(stream); s != GM_OK) return s;
+  if (body == nullptr) return to_c(fail(status::invalid_argument, "the body is null"));
+  const device::backend_table& api = *stream->device->api;
+  if ((stream->device->info.capabilities & device::has_host_launch) == 0)
+    return to_c(fail(status::unsupported, "kernels of node %u (%s) are not host code: compile the source with its compiler",
+                     stream->node, stream->device->info.name));
+  return to_c(device::check_device(api, api.launch(stream->handle, count, body, finish, argument), "launching a kernel"));
+}
+
+int gm_stream_node(gm_stream stream) { return stream != nullptr ? static_cast<int>(stream->node) : GM_HOST; }
+
+gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t count, gm_scope* result) try {
+  runtime* rt = current();
+  if (rt == nullptr) return not_running();
+  if (accesses == nullptr || count == 0) return to_c(fail(status::invalid_argument, "no ranges: accesses null or count 0"));
+  if (result == nullptr) return to_c(fail(status::invalid_argument, "scope is null"));
+  scope_request request;
+  request.node = stream != nullptr ? stream->node : 1;
+  request.stream = stream;
+  request.ranges.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    const gm_access& a = accesses[i];
+    if (a.mode != GM_READ && a.mode != GM_WRITE && a.mode != GM_READ_WRITE)
+      return to_c(fail(status::invalid_argument, "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE", i,
+                       static_cast<int>(a.mode)));
+    byte_range range;
+    if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
+    request.ranges.push_back({range, a.mode});
+  }
+  scope* begun = nullptr;
+  if (const status s = scope::begin(*rt, std::move(request), &begun); s != status::ok) return to_c(s);
+  *result = reinterpret_cast<gm_scope>(begun);
+  return GM_OK;
+} catch (const std::bad_alloc&) {
+  return to_c(fail(status::no_memory, "no memory for %zu ranges", count));
+}
+
+gm_status gm_access_end(gm_scope ended) {
+  if (current() == nullptr) return not_running();
+  if (ended == nullptr) return to_c(fail(status::invalid_argument, "the scope is null"));
+  return to_c(scope::end(reinterpret_cast<scope*>(ended)));
+}

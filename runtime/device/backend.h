@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// backend.h - the contract between the runtime and one vendor's devices.
+//
+// A backend is a shared object, libgmem-<name>.so, that exports gm_backend_entry and fills one table of functions. It
+// knows devices, device memory, streams and copies. It knows nothing of pages, validity, faults or policy.
+//
+//   open -> device_open (each device) -> piece_create / stream_create / work ... -> device_close -> close
+//
+// Pieces.   Device memory comes in pieces of whole 2 MiB frames. With a window (has_window), a piece stands at
+//           window_base + offset, where offset is the arena offset of the block it will hold. Without one, a piece is one
+//           contiguous range wherever the device puts it. Contents are undefined: the runtime fills what must be zero.
+// Streams.  A stream is a queue of work done in order. Enqueueing never waits for queued work unless the queue is full,
+//           and a queue that holds no call() always drains by itself. Any number of threads may enqueue on one stream;
+//           work of one call stays together, so copy() with a callback is one unit.
+// Fences.   A fence is a value: a stream and a position in it. It stays valid for ever, also after the stream is
+//           destroyed (then it is complete). The null fence {nullptr, 0} is complete.
+// Failure.  Enqueueing returns a status; when it is not ok nothing was enqueued. Work that fails later gives its status
+//           to the callback of its unit and fails the stream: work behind it is skipped (callbacks and finish functions
+//           still run, with the failure), until stream_synchronize reports the failure and clears it.
+//           A stream created with stream_independent is for the runtime's own copies: a unit that fails does not fail
+//           the units behind it.
+// Callbacks run on a thread of the backend, after the work before them and before any fence recorded behind them
+//           completes. They may enqueue, and may take the runtime's locks; they never wait for queued work.
+// Threads.  All functions may be called from any thread, except that opening and closing are alone.
+// Words.    Functions return gm_status values. After a failure error_text() (thread-local) says why, in the device
+//           API's own words.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "gmem/gmem.h"
+
+namespace gm::device {
+
+inline constexpr std::uint32_t backend_abi = 1;
+
+struct backend;  // opaque, the backend's own
+struct device;
+struct stream;
+
+enum capability : std::uint32_t {
+  has_window = 1u << 0,       // set: pieces stand at window_base + offset.   clear: anywhere, contiguous
+  has_host_launch = 1u << 1,  // set: kernels are host code, launch() works.  clear: launch is null
+  has_peer_copies = 1u << 2,  // set: copies between devices of this backend. clear: the runtime goes through the host
+  has_native_streams = 1u << 3,  // set: stream_from_native works.            clear: it is null
+};
+
+struct backend_options {
+  std::uint64_t arena_bytes;  // how large a window must be
+  std::uint32_t sim_devices;
+  std::uint64_t sim_memory_bytes;
+  std::uint64_t sim_bandwidth_bytes_per_second;  // 0: unlimited
+  std::uint64_t sim_latency_ns;
+  bool sim_window;
+};
+
+struct device_info {
+  char name[64];
+  std::uint64_t total_bytes;
+  std::uint64_t free_bytes;
+  std::uint32_t capabilities;
+  std::uint64_t window_base;  // device address of arena offset 0; 0 without a window
+};
+
+struct fence {
+  ::gm::device::stream* stream = nullptr;
+  std::uint64_t position = 0;
+  bool operator==(const fence&) const = default;
+};
+
+// One contiguous transfer. Either side is a host address (the alias mapping, or ordinary memory) or a device address.
+enum class direction : std::uint8_t { host_to_device, device_to_host, device_to_device };
+struct copy_run {
+  std::uint64_t destination;
+  std::uint64_t source;
+  std::uint64_t bytes;
+  ::gm::device::direction direction;
+};
+
+struct fill_run {
+  std::uint64_t destination;  // a device address
+  std::uint64_t bytes;
+  std::uint8_t value;
+};
+
+// Called once when a unit is done. result is GM_OK, or why the unit failed or was skipped.
+using callback = void (*)(void* argument, gm_status result);
+
+enum stream_flags : std::uint32_t { stream_ordinary = 0, stream_independent = 1 };
+
+// Operations that tests can make fail, by number: fail_nth(op, n) makes the n-th call or unit from now fail, once.
+enum class operation : std::uint8_t {
+  piece_create,   // refused with GM_ERROR_NO_MEMORY
+  stream_create,  // refused with GM_ERROR_DEVICE
+  copy_submit,    // refused with GM_ERROR_DEVICE, nothing enqueued
+  copy_run,       // enqueued, fails when it runs; the destination is left untouched
+  fill_submit,
+  fill_run,
+  launch_submit,
+  launch_run,
+  wait_submit,
+  fence_record,
+  call_submit,
+  count_
+};
+
+struct backend_table {
+  std::uint32_t abi;  // backend_abi
+  const char* name;   // "sim", "cuda", "hip"
+
+  // GM_ERROR_UNSUPPORTED when there is no such device or driver here: not an error for GM_BACKEND=auto.
+  gm_status (*open)(const backend_options*, backend** result, std::uint32_t* device_count);
+  void (*close)(backend*);
+  gm_status (*device_open)(backend*, std::uint32_t index, device** result);
+  void (*device_close)(device*);  // all its streams are destroyed and its pieces given back by then
+  gm_status (*device_info_get)(device*, device_info* result);
+
+  // GM_ERROR_NO_MEMORY when the device has no such piece free now. frames is 1 wherever there is a window.
+  gm_status (*piece_create)(device*, std::uint64_t offset, std::uint32_t frames, std::uint64_t* address);
+  // No queued work uses the piece any more. Never fails.
+  void (*piece_destroy)(device*, std::uint64_t offset, std::uint32_t frames, std::uint64_t address);
+
+  gm_status (*stream_create)(device*, std::uint32_t flags, stream** result);
+  gm_status (*stream_from_native)(device*, void* native, stream** result);
+  void (*stream_destroy)(stream*);  // waits for its work
+  gm_status (*stream_synchronize)(stream*);
+  // Fails the stream as if work had failed at the point it has reached. For a callback whose unit others waited for.
+  void (*stream_fail)(stream*, gm_status why);
+
+  // One unit: fills, then copies, then the callback (may be null). The fence (may be null) completes behind it.
+  gm_status (*transfer)(stream*, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                        std::size_t copy_count, callback done, void* argument, fence* completion);
+  // Work queued on the stream from now on runs after the fence, which may belong to another device of this backend.
+  gm_status (*stream_wait)(stream*, fence);
+  // Completes when all work queued so far is done or skipped. done may be null.
+  gm_status (*fence_record)(stream*, callback done, void* argument, fence* completion);
+  bool (*fence_done)(fence);
+  void (*fence_wait)(fence);
+  // function may block and may touch managed memory. Skipped when the stream has failed.
+  gm_status (*call)(stream*, void (*function)(void*), void* argument);
+  // body over disjoint pieces of [0, count), in parallel; then finish(argument), also when skipped. finish may be null.
+  gm_status (*launch)(stream*, std::size_t count, void (*body)(void*, std::size_t, std::size_t), void (*finish)(void*),
+                      void* argument);
+
+  // For tests; null where a backend cannot. n = 0 turns it off.
+  void (*fail_nth)(backend*, operation, std::uint64_t n);
+  const char* (*error_text)();
+};
+
+using backend_entry = const backend_table* (*)();
+inline constexpr const char* backend_entry_name = "gm_backend_entry";
+
+}  // namespace gm::device

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "evict/room.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "device/backend_loader.h"
+#include "migrate/host_pages.h"
+
+namespace gm {
+namespace {
+
+// Counts moves in flight; the evicting thread sleeps until none is.
+struct write_backs {
+  std::atomic<std::uint32_t> pending{0};
+  std::atomic<int> failure{GM_OK};
+  char message[256] = {};
+};
+
+void write_back_done(void* owner, const move& m, status result) {
+  auto* all = static_cast<write_backs*>(owner);
+  if (result == status::ok) {
+    m.vm->stats.node[m.source].writebacks.add(count_pages(m.pages));
+  } else {
+    all->failure.store(static_cast<int>(result), std::memory_order_relaxed);
+  }
+  // The waiter may be gone the moment it sees zero: nothing of it is touched after the notification.
+  if (all->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) all->pending.notify_all();
+}
+
+void wait_for_all(write_backs& all) {
+  for (std::uint32_t left; (left = all.pending.load(std::memory_order_acquire)) != 0;)
+    all.pending.wait(left, std::memory_order_acquire);
+}
+
+bool evictable_locked(const block& b, unsigned node) {
+  const node_pages& here = b.node(node);
+  return here.has_frame() && here.leases == 0 && here.pinned == 0 && b.busy.load(std::memory_order_relaxed) == 0;
+}
+
+// The block has no frame any more; returns where it was.
+std::uint64_t take_frame_locked(node_pages& here, frame_index& frame) {
+  const std::uint64_t address = here.address;
+  frame = here.frame();
+  here.frame_plus_one = 0;
+  here.address = 0;
+  return address;
+}
+
+// Pages whose only current copy is here and differs from zero.
+page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
+  return b.node(node).dirty & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
+}
+
+// Step 1 for one block. False: not evictable (or its write-back could not begin; then failure says why).
+bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_index index, write_backs& all,
+                 std::uint32_t& clean_pages) {
+  block& b = vm.table.at(index);
+  move* m = moves.take(false);
+  copy_plan plan;
+  {
+    block_guard guard(b.lock);
+    const bool fits = evictable_locked(b, device.node);
+    const page_mask home = fits ? must_go_home(vm, b, device.node) : no_pages;
+    if (!fits || home == no_pages) {
+      if (fits) clean_pages += count_pages(b.node(device.node).valid & b.allocated);
+      if (m != nullptr) moves.give_back(m);
+      return fits;
+    }
+    status s = status::no_memory;
+    if (m != nullptr) {
+      const move_request request{.destination = host_node,
+                                 .source = device.node,
+                                 .pages = home,
+                                 .done = write_back_done,
+                                 .owner = &all};
+      s = begin_move_locked(vm, index, b, request, *m, plan);
+    }
+    if (s != status::ok) {
+      if (m != nullptr) moves.give_back(m);
+      all.failure.store(static_cast<int>(s), std::memory_order_relaxed);
+      return false;
+    }
+    clean_pages += count_pages(b.node(device.node).valid & ~home & b.allocated);
+  }
+  all.pending.fetch_add(1, std::memory_order_relaxed);
+  return submit_move(moves, m, plan, nullptr) == status::ok;
+}
+
+// Step 2 for one block. False: it has become busy, or its write-back failed.
+bool strike_block(vm_object& vm, device_node& device, block_index index) {
+  block& b = vm.table.at(index);
+  block_guard guard(b.lock);
+  if (!evictable_locked(b, device.node) || must_go_home(vm, b, device.node) != no_pages) return false;
+  node_pages& here = b.node(device.node);
+  // Zeroes that nobody wrote become NOMAP, and NOMAP pages have no memory.
+  const page_mask nomap = here.valid & ~valid_elsewhere(b, vm.nodes, device.node);
+  if (drop_host_pages_locked(vm, index, b, nomap) != status::ok) return false;
+  // Another device's copy is now the one that is newer than the host's.
+  page_mask inherited = here.dirty;
+  for (unsigned n = 1; n < vm.nodes; ++n) {
+    if (n == device.node) continue;
+    b.node(n).dirty |= inherited & b.node(n).valid;
+    inherited &= ~b.node(n).valid;
+  }
+  here.valid = here.writable = here.dirty = no_pages;
+  return true;
+}
+
+// Evicts the pieces together, so that their write-backs overlap. Returns the frames that came free.
+std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t count,
+                           std::uint32_t frames, status& failure) {
+  write_backs all;
+  std::uint32_t clean[64] = {};
+  std::size_t begun = 0;
+  std::uint32_t promised = 0;
+  for (std::size_t i = 0; i < count && promised < frames; ++i) {
+    std::uint32_t clean_pages = 0;
+    bool fits = true;
+    for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k)
+      fits = begin_block(vm, moves, device, {pieces[i].first.value + k}, all, clean_pages);
+    if (!fits) continue;
+    pieces[begun] = pieces[i];
+    clean[begun++] = clean_pages;
+    promised += pieces[i].blocks;
+  }
+  wait_for_all(all);
+  if (const int why = all.failure.load(std::memory_order_relaxed); why != GM_OK) failure = static_cast<status>(why);
+
+  std::uint32_t freed = 0;
+  for (std::size_t i = 0; i < begun; ++i) {
+    bool struck = true;
+    for (std::uint32_t k = 0; k < pieces[i].blocks && struck; ++k)
+      struck = strike_block(vm, device, {pieces[i].first.value + k});
+    if (!struck) continue;
+    vm.stats.node[device.node].evictions.add(pieces[i].blocks);
+    vm.stats.node[device.node].writebacks_skipped.add(clean[i]);
+    release_piece(vm, device, pieces[i]);
+    freed += pieces[i].blocks;
+  }
+  return freed;
+}
+
+// One round through the pool, oldest first, until so many frames came free. Returns how many did.
+std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames,
+                          status& failure) {
+  constexpr std::size_t batch = 64;
+  std::uint32_t freed = 0;
+  for (std::size_t skip = 0; freed < frames;) {
+    piece pieces[batch];
+    const std::size_t count = device.pool.victims(pieces, batch, skip);
+    if (count == 0) break;
+    const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, failure);
+    freed += now;
+    // What was evicted has left the list; the rest is skipped. A piece may be passed over when both happen at once:
+    // the next round starts from the oldest again.
+    if (now == 0) skip += count;
+  }
+  return freed;
+}
+
+}  // namespace
+
+piece piece_for(const device_node& device, const extent& e, block_index index) {
+  if (device.windowed()) return {index, 1};
+  return {e.first_block(), static_cast<std::uint32_t>(e.blocks())};
+}
+
+status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames) {
+  status failure = status::ok;
+  for (;;) {
+    const std::uint32_t free = device.pool.free_frames();
+    if (free >= frames) return status::ok;
+    if (evict_round(vm, moves, device, frames - free, failure) != 0) continue;
+    if (failure != status::ok && failure != status::no_memory)
+      return fail(failure, "no room on node %u (%s): writing pages back failed: %s", device.node, device.info.name,
+                  last_error());
+    return fail(status::no_memory,
+                "no room on node %u (%s): %u of %u frames are free, %u are needed, and the rest is in use by scopes, "
+                "pinned, or cannot be written back within GM_HOST_BUDGET",
+                device.node, device.info.name, device.pool.free_frames(), device.pool.capacity(), frames);
+  }
+}
+
+status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const piece& wanted, victim_class which,
+                     bool evict) {
+  std::unique_ptr<frame_index[]> many;
+  frame_index one[1];
+  frame_index* frames = one;
+  if (wanted.blocks > 1) {
+    many.reset(new (std::nothrow) frame_index[wanted.blocks]);
+    frames = many.get();
+    if (frames == nullptr) return fail(status::no_memory, "no memory to record %u frames", wanted.blocks);
+  }
+  std::uint64_t address = 0;
+  for (;;) {
+    if (!device.pool.take(wanted, which, frames)) {
+      if (!evict) return fail(status::no_memory, "no free frames on node %u", device.node);
+      if (const status s = make_room(vm, moves, device, wanted.blocks); s != status::ok) return s;
+      continue;
+    }
+    const gm_status made =
+        device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
+    if (made == GM_OK) break;
+    const status failed = device::check_device(*device.api, made, "device memory");
+    for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
+    if (failed != status::no_memory || !evict) return failed;
+    // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
+    status ignored = status::ok;
+    if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0) return failed;
+  }
+  for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
+    block& b = vm.table.at({wanted.first.value + i});
+    block_guard guard(b.lock);
+    b.node(device.node).frame_plus_one = frames[i] + 1;
+    b.node(device.node).address = address + i * block_bytes;
+  }
+  return status::ok;
+}
+
+void release_piece(vm_object& vm, device_node& device, const piece& gone) {
+  std::uint64_t address = 0;
+  for (std::uint32_t i = 0; i < gone.blocks; ++i) {
+    block& b = vm.table.at({gone.first.value + i});
+    frame_index frame = no_frame;
+    {
+      block_guard guard(b.lock);
+      if (!b.node(device.node).has_frame()) return;
+      const std::uint64_t here = take_frame_locked(b.node(device.node), frame);
+      if (i == 0) address = here;
+    }
+    // The last frame goes back behind the memory, so that whoever takes it finds the memory there.
+    if (i + 1 == gone.blocks) device.api->piece_destroy(device.handle, offset_of(gone.first), gone.blocks, address);
+    device.pool.give_back(frame);
+  }
+}
+
+void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
+  block& b = vm.table.at(index);
+  frame_index frame = no_frame;
+  std::uint64_t address = 0;
+  {
+    block_guard guard(b.lock);
+    node_pages& here = b.node(device.node);
+    if (b.allocated != no_pages || !here.has_frame() || here.leases != 0) return;
+    here.valid = here.writable = here.dirty = no_pages;
+    address = take_frame_locked(here, frame);
+  }
+  device.api->piece_destroy(device.handle, offset_of(index), 1, address);
+  device.pool.give_back(frame);
+}
+
+}  // namespace gm

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fault/cpu_faults.h"
+
+#include "base/check.h"
+#include "evict/reclaim.h"
+#include "migrate/host_pages.h"
+#include "platform/clock.h"
+#include "policy/placement.h"
+
+namespace gm {
+namespace {
+
+// Moves that one fault begins: one for each device that holds part of the window. More wait for the next fault.
+constexpr unsigned most_moves = 2;
+
+offence offence_of(status s) { return s == status::no_memory ? offence::no_memory : offence::failed_copy; }
+
+}  // namespace
+
+// The kernel may have lost a page that the table says is mapped (it may reclaim page tables): it is mapped again, one OS
+// page, as the table allows. Also wakes a thread whose fault another one's had served already.
+void cpu_faults::repair_locked(block_index index, block& b, const cpu_fault& fault, page_mask page) {
+  (void)index;
+  const byte_range os_page{fault.offset, fault.offset + os_page_bytes};
+  const bool writable = (b.host().writable & page) != 0;
+  if (writable && fault.access == cpu_access::write) (void)vm_.cpu->allow_write(os_page);
+  (void)vm_.cpu->map(os_page, writable ? cpu_access::write : cpu_access::read);
+  vm_.cpu->wake(os_page);
+}
+
+// The pages to serve together with the touched one.
+page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu_fault& fault, page_mask page,
+                                    page_mask unusable) {
+  const page_index touched = page_of(fault.offset);
+  const advice told = vm_.advices.at(touched);
+  const fault_window window = streams_.next(touched, told.pattern);
+  // Beside a scope's pages only what was asked for is touched.
+  if (b.leases != 0) return page;
+  page_mask wanted = fault_takes_block(told)
+                         ? all_pages
+                         : pages_between(page_in_block(window.first),
+                                         static_cast<unsigned>(window.last.value - first_page(index).value));
+  wanted &= b.allocated & ~unusable;
+  wanted &= fault.access == cpu_access::write ? ~b.host().writable : ~b.readable;
+  // Neighbours in the same case: NOMAP pages only join other NOMAP pages, so that batching never makes memory that
+  // nobody asked for out of a read of something else.
+  const page_mask nomap = ~valid_anywhere(b, vm_.nodes);
+  wanted &= (nomap & page) != 0 ? nomap : ~nomap;
+  return wanted | page;
+}
+
+cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const cpu_fault& fault, page_mask page,
+                                             offence& why, move** begun, copy_plan* plans, unsigned& begun_count) {
+  if ((b.allocated & page) == 0) {
+    why = offence::wild;
+    return outcome::offending;
+  }
+  const page_mask busy = b.busy.load(std::memory_order_relaxed);
+  if ((busy & page) != 0) {
+    b.parked |= page;
+    return outcome::wait_copy;
+  }
+  const page_mask allowed = fault.access == cpu_access::write ? b.host().writable : b.readable;
+  if ((allowed & page) != 0) {
+    vm_.stats.spurious_faults.add();
+    repair_locked(index, b, fault, page);
+    return outcome::served;
+  }
+  page_mask read_only = no_pages;
+  if (b.leases != 0) {
+    const page_index touched = page_of(fault.offset);
+    switch (vm_.leases.cpu_verdict(touched, fault.access, fault.thread)) {
+      case lease_table::verdict::free: break;
+      case lease_table::verdict::wait: b.parked |= page; return outcome::wait_scope;
+      case lease_table::verdict::own: why = offence::own_scope; return outcome::offending;
+    }
+    // A page that a scope reads may be read here too, but not written.
+    if (vm_.leases.cpu_verdict(touched, cpu_access::write, 0) != lease_table::verdict::free) read_only = page;
+  }
+
+  const page_mask window = window_locked(index, b, fault, page, busy);
+  const page_mask here = window & b.host().valid;
+  const page_mask nomap = window & ~valid_anywhere(b, vm_.nodes);
+  page_mask remote = window & ~here & ~nomap;
+
+  if (here != no_pages) {
+    if (fault.access == cpu_access::write) make_exclusive_locked(vm_, b, host_node, here);
+    const page_mask alone = here & ~valid_elsewhere(b, vm_.nodes, host_node) & ~read_only;
+    if (const status s = grant_cpu_locked(vm_, index, b, here, alone); s != status::ok) {
+      why = offence_of(s);
+      return outcome::offending;
+    }
+  }
+  if (nomap != no_pages) {
+    status s = grant_zero_pages_locked(vm_, index, b, nomap);
+    if (s != status::ok && nomap != page && (nomap & page) != 0) s = grant_zero_pages_locked(vm_, index, b, page);
+    if (s != status::ok) {
+      why = offence_of(s);
+      return outcome::offending;
+    }
+    if ((nomap & page & read_only) != 0) (void)write_protect_cpu_locked(vm_, index, b, page);
+    b.willneed &= ~nomap;
+  }
+  for (unsigned n = 1; n < vm_.nodes && remote != no_pages && begun_count < most_moves; ++n) {
+    const page_mask from_here = remote & b.node(n).valid;
+    if (from_here == no_pages) continue;
+    move* m = moves_.take(true);
+    if (m == nullptr) break;  // moves in flight come back; the access is repeated until then
+    const move_request request{.destination = host_node,
+                               .source = n,
+                               .pages = from_here,
+                               .exclusive = fault.access == cpu_access::write ? from_here : no_pages,
+                               .grant = from_here};
+    if (const status s = begin_move_locked(vm_, index, b, request, *m, plans[begun_count]); s != status::ok) {
+      moves_.give_back(m);
+      if ((from_here & page) == 0) continue;
+      why = offence_of(s);
+      return outcome::offending;
+    }
+    begun[begun_count++] = m;
+    remote &= ~from_here;
+  }
+  if ((b.busy.load(std::memory_order_relaxed) & page) != 0) {
+    b.parked |= page;
+    return outcome::wait_copy;
+  }
+  if ((remote & page) != 0) vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
+  return outcome::served;
+}
+
+cpu_faults::outcome cpu_faults::serve(const cpu_fault& fault, offence& why) {
+  const block_index index = block_of(fault.offset);
+  const page_mask page = one_page(page_in_block(page_of(fault.offset)));
+  block* b = vm_.table.find(index);
+  if (b == nullptr) {
+    why = offence::wild;
+    return outcome::offending;
+  }
+  for (bool reclaimed = false;;) {
+    move* begun[most_moves] = {};
+    copy_plan plans[most_moves];
+    unsigned begun_count = 0;
+    outcome result{};
+    {
+      block_guard guard(b->lock);
+      result = serve_locked(index, *b, fault, page, why, begun, plans, begun_count);
+    }
+    for (unsigned i = 0; i < begun_count; ++i) {
+      // A refused copy has been cancelled, which woke the thread; failing for ever would spin, so it is an offence.
+      if (submit_move(moves_, begun[i], plans[i], nullptr) != status::ok && result == outcome::wait_copy) {
+        why = offence::failed_copy;
+        result = outcome::offending;
+      }
+    }
+    if (result != outcome::offending || why != offence::no_memory || reclaimed) return result;
+    // No memory for the page: make some out of what the host need not hold, once, without the block's lock.
+    reclaimed = true;
+    if (reclaim_host_pages(vm_, pages_per_block) == 0) return result;
+  }
+}
+
+void cpu_faults::handle(const cpu_fault& fault) {
+  const std::uint64_t start = now_ns();
+  vm_.stats.node[host_node].faults.add();
+  offence why{};
+  switch (serve(fault, why)) {
+    case outcome::served: break;
+    case outcome::wait_copy:
+    case outcome::wait_scope: vm_.stats.parked_faults.add(); break;
+    case outcome::offending: offenders_.condemn(fault.offset, fault.thread, why); break;
+  }
+  vm_.stats.fault_time_ns.add(now_ns() - start);
+}
+
+signal_verdict cpu_faults::handle_in_line(const cpu_fault& fault) {
+  const std::uint64_t start = now_ns();
+  vm_.stats.node[host_node].faults.add();
+  signal_verdict verdict = signal_verdict::try_again;
+  for (bool parked = false;; parked = true) {
+    const std::uint32_t seen = vm_.leases.changes().now();
+    offence why{};
+    const outcome result = serve(fault, why);
+    if (!parked && (result == outcome::wait_copy || result == outcome::wait_scope)) vm_.stats.parked_faults.add();
+    if (result == outcome::served) break;
+    if (result == outcome::offending) {
+      verdict = offenders_.sentence(fault.offset, why);
+      break;
+    }
+    if (result == outcome::wait_copy) {
+      // The move's end has mapped the page, or the access faults again and is served anew.
+      wait_while_busy(vm_.table.at(block_of(fault.offset)), one_page(page_in_block(page_of(fault.offset))));
+      break;
+    }
+    vm_.leases.changes().wait_past(seen);
+  }
+  vm_.stats.fault_time_ns.add(now_ns() - start);
+  return verdict;
+}
+
+}  // namespace gm

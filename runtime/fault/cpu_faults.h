@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// cpu_faults.h - serving a CPU thread's touch of a page that it may not touch yet.
+//
+// The life of a fault (thread mode; in line the thread itself does the same in its signal handler):
+//   1 a handler reads it from userfaultfd                             (fault_handlers.h)
+//   2 serve(): under the block's lock, look at the page
+//       nobody's                    -> condemned, SIGSEGV
+//       allowed by the table        -> spurious: map it again where the kernel has lost it, wake
+//       being copied                -> parked; the move's end wakes it
+//       in a conflicting scope      -> parked until the scope is released; the thread's own: condemned, SIGBUS
+//       a window of neighbours is taken along (fault_window.h), each page if it is in the same case
+//       valid on the host           -> other nodes lose it when it is a write; mapped; done
+//       NOMAP                       -> zero pages; done
+//       only on devices             -> a move to the host begins, the fault is parked on it
+//   3 the move's end maps the pages, which wakes the thread
+// A parked fault is one bit of its block: the thread sleeps in the kernel, and when it is woken it repeats the access,
+// which is served afresh. Serving allocates nothing and waits for nothing but locks.
+// Threads: any number may serve at once.
+#pragma once
+
+#include "fault/condemned.h"
+#include "migrate/move.h"
+#include "policy/fault_window.h"
+#include "vm/vm_object.h"
+
+namespace gm {
+
+class cpu_faults {
+ public:
+  cpu_faults(vm_object& vm, move_pool& moves, condemned& offenders) : vm_(vm), moves_(moves), offenders_(offenders) {}
+
+  enum class outcome : std::uint8_t {
+    served,        // the access may be repeated
+    wait_copy,     // parked: page is busy
+    wait_scope,    // parked: a scope is in the way
+    offending,     // what to condemn it for is in `why`
+  };
+  outcome serve(const cpu_fault&, offence& why);
+
+  // Thread mode: serve, and condemn what offends.
+  void handle(const cpu_fault&);
+  // A fault on the OS page of the one just handled, read together with it.
+  void handle_twin() { vm_.stats.node[host_node].faults.add(); }
+  // In line: serve until the page is there; the thread sleeps meanwhile.
+  signal_verdict handle_in_line(const cpu_fault&);
+
+ private:
+  outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, move** begun,
+                       copy_plan* plans, unsigned& begun_count);
+  page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
+  void repair_locked(block_index, block&, const cpu_fault&, page_mask page);
+
+  vm_object& vm_;
+  move_pool& moves_;
+  condemned& offenders_;
+  fault_streams streams_;
+};
+
+}  // namespace gm

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// fault_handlers.h - the threads that read CPU faults from userfaultfd and have them served.
+//
+// One a CPU, each pinned to its own, all reading one descriptor: the handler on the CPU where a thread faulted wakes
+// fastest. The kernel hands each fault to one of them. A batch that was read together is sorted by address, and each OS
+// page is served once, for its strongest access.
+// stop(): handlers sleep in a read that only a fault ends, so stop() touches a doorbell page, the last of the arena,
+// until all have left.
+#pragma once
+
+#include <atomic>
+
+#include "fault/cpu_faults.h"
+#include "platform/thread.h"
+#include "platform/userfault.h"
+
+namespace gm {
+
+class fault_handlers {
+ public:
+  static constexpr unsigned most = 64;
+
+  fault_handlers(userfault& faults, cpu_faults& server, arena& memory)
+      : source_(faults), server_(server), memory_(memory) {}
+  status start(unsigned count);
+  void stop();
+
+ private:
+  static void run(void* self);
+  void loop();
+  std::uint64_t doorbell() const { return memory_.bytes() - os_page_bytes; }
+
+  userfault& source_;
+  cpu_faults& server_;
+  arena& memory_;
+  thread threads_[most];
+  unsigned count_ = 0;
+  std::atomic<unsigned> running_{0};
+  std::atomic<bool> stopping_{false};
+};
+
+}  // namespace gm

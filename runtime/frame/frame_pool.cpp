@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "frame/frame_pool.h"
+
+#include <new>
+
+#include "base/check.h"
+
+namespace gm {
+
+status frame_pool::create(std::uint32_t capacity) {
+  try {
+    slots_.resize(capacity);
+  } catch (const std::bad_alloc&) {
+    return fail(status::no_memory, "no memory for the records of %u frames", capacity);
+  }
+  capacity_ = free_ = capacity;
+  for (frame_index i = 0; i < capacity; ++i) slots_[i].next = i + 1 < capacity ? i + 1 : no_frame;
+  first_free_ = capacity != 0 ? 0 : no_frame;
+  return status::ok;
+}
+
+std::uint32_t frame_pool::free_frames() const {
+  lock_guard guard(lock_);
+  return free_;
+}
+
+void frame_pool::append_locked(frame_index frame, victim_class which) {
+  list& to = lists_[static_cast<unsigned>(which)];
+  slot& s = slots_[frame];
+  s.list = static_cast<unsigned>(which) & 3u;
+  s.previous = to.newest;
+  s.next = no_frame;
+  (to.newest != no_frame ? slots_[to.newest].next : to.oldest) = frame;
+  to.newest = frame;
+}
+
+void frame_pool::remove_locked(frame_index frame) {
+  slot& s = slots_[frame];
+  list& from = lists_[s.list];
+  (s.previous != no_frame ? slots_[s.previous].next : from.oldest) = s.next;
+  (s.next != no_frame ? slots_[s.next].previous : from.newest) = s.previous;
+}
+
+bool frame_pool::take(const piece& made, victim_class which, frame_index* frames) {
+  lock_guard guard(lock_);
+  if (free_ < made.blocks) return false;
+  for (std::uint32_t i = 0; i < made.blocks; ++i) {
+    const frame_index frame = first_free_;
+    slot& s = slots_[frame];
+    first_free_ = s.next;
+    s.owner = static_cast<std::uint32_t>(made.first.value) + i;
+    s.piece_first = static_cast<std::uint32_t>(made.first.value);
+    s.piece_blocks = made.blocks & 0x3fffffffu;
+    append_locked(frame, which);
+    frames[i] = frame;
+  }
+  free_ -= made.blocks;
+  return true;
+}
+
+void frame_pool::give_back(frame_index frame) {
+  lock_guard guard(lock_);
+  GM_CHECK(frame < capacity_ && slots_[frame].owner != no_block);
+  remove_locked(frame);
+  slots_[frame] = slot{};
+  slots_[frame].next = first_free_;
+  first_free_ = frame;
+  ++free_;
+}
+
+void frame_pool::touch(frame_index frame, victim_class which) { touch(&frame, &which, 1); }
+
+void frame_pool::touch(const frame_index* frames, const victim_class* classes, std::size_t count) {
+  lock_guard guard(lock_);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (slots_[frames[i]].owner == no_block) continue;
+    remove_locked(frames[i]);
+    append_locked(frames[i], classes[i]);
+  }
+}
+
+void frame_pool::make_cold(frame_index frame) {
+  lock_guard guard(lock_);
+  if (slots_[frame].owner == no_block) return;
+  remove_locked(frame);
+  list& to = lists_[static_cast<unsigned>(victim_class::cold)];
+  slot& s = slots_[frame];
+  s.list = static_cast<unsigned>(victim_class::cold);
+  s.next = to.oldest;
+  s.previous = no_frame;
+  (to.oldest != no_frame ? slots_[to.oldest].previous : to.newest) = frame;
+  to.oldest = frame;
+}
+
+std::size_t frame_pool::victims(piece* pieces, std::size_t most, std::size_t skip) const {
+  lock_guard guard(lock_);
+  std::size_t count = 0;
+  for (const list& from : lists_) {
+    for (frame_index f = from.oldest; f != no_frame && count < most; f = slots_[f].next) {
+      const slot& s = slots_[f];
+      // A piece stands where its first frame stands.
+      if (s.owner != s.piece_first) continue;
+      if (skip > 0) {
+        --skip;
+        continue;
+      }
+      pieces[count++] = {{s.piece_first}, s.piece_blocks};
+    }
+  }
+  return count;
+}
+
+block_index frame_pool::owner(frame_index frame) const {
+  lock_guard guard(lock_);
+  return {slots_[frame].owner};
+}
+
+piece frame_pool::piece_of(frame_index frame) const {
+  lock_guard guard(lock_);
+  return {{slots_[frame].piece_first}, slots_[frame].piece_blocks};
+}
+
+bool frame_pool::validate() const {
+  lock_guard guard(lock_);
+  std::uint32_t used = 0;
+  for (const list& from : lists_) {
+    frame_index previous = no_frame;
+    for (frame_index f = from.oldest; f != no_frame; previous = f, f = slots_[f].next) {
+      if (slots_[f].owner == no_block || slots_[f].previous != previous || ++used > capacity_) return false;
+    }
+    if (from.newest != previous) return false;
+  }
+  std::uint32_t free = 0;
+  for (frame_index f = first_free_; f != no_frame; f = slots_[f].next)
+    if (slots_[f].owner != no_block || ++free > capacity_) return false;
+  return free == free_ && used + free == capacity_;
+}
+
+}  // namespace gm

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// fault_signals.h - SIGBUS inside the arena, and passing on what is not ours.
+//
+// One handler a process. It asks the callback; what the callback does not take goes to whoever had SIGBUS before, as
+// if we were not there. The callback may also name another signal for the address (SIGSEGV for a wild one).
+#pragma once
+
+#include <csignal>
+
+#include "base/status.h"
+#include "platform/user_mapping.h"
+
+namespace gm {
+
+enum class signal_verdict {
+  not_ours,   // pass SIGBUS on
+  try_again,  // return: the access is repeated
+  bus_error,  // pass SIGBUS on: the program's handler, or death
+  wild,       // pass SIGSEGV on instead
+};
+
+// Runs in the thread that touched the address, in a signal handler: async-signal-safe, or safe because that thread was
+// in the program's code.
+using signal_callback = signal_verdict (*)(void* address, cpu_access);
+
+status install_fault_signals(signal_callback);
+// Puts the earlier handler back, unless somebody has replaced ours meanwhile.
+void remove_fault_signals();
+
+}  // namespace gm

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// userfault.h - the user mapping through userfaultfd, registered for MISSING, MINOR and WP faults.
+//
+// Modes.   thread   faults are messages that handler threads read; a system call on an absent page waits like a load.
+//          inline   faults are SIGBUS in the thread that touched; a system call on an absent page gives EFAULT.
+// Opened through /dev/userfaultfd, else the system call, else for user-mode faults only: then, in thread mode too, a
+// system call on an absent page gives EFAULT, and a warning says so.
+// Threads: all functions from any thread. Handlers sleep in read_faults() until faults come or ring() is called.
+#pragma once
+
+#include <cstddef>
+
+#include "platform/arena.h"
+#include "platform/user_mapping.h"
+
+namespace gm {
+
+enum class fault_mode : std::uint8_t { thread, in_line };
+
+class userfault final : public user_mapping {
+ public:
+  userfault() = default;
+  userfault(const userfault&) = delete;
+  userfault& operator=(const userfault&) = delete;
+  ~userfault() override;
+
+  // Registers the arena's user mapping. permission: refused, with the remedy in the message.
+  status open(const arena&, fault_mode);
+
+  status map(byte_range, cpu_access) override;
+  status map_zero(byte_range) override;
+  status allow_write(byte_range) override;
+  status deny_write(byte_range) override;
+  status drop(byte_range) override;
+  void wake(byte_range) override;
+  bool poison(std::uint64_t offset) override;
+
+  // Blocks until there is at least one fault; returns how many were read, 0 when interrupted.
+  std::size_t read_faults(cpu_fault* faults, std::size_t most);
+  bool user_mode_only() const { return user_mode_only_; }
+
+ private:
+  status handshake(fault_mode);
+  status protect(byte_range, bool deny);
+
+  const arena* arena_ = nullptr;
+  int fd_ = -1;
+  bool user_mode_only_ = false;
+  bool can_poison_ = false;
+};
+
+}  // namespace gm

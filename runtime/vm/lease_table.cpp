@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vm/lease_table.h"
+
+#include <new>
+
+#include "base/check.h"
+
+namespace gm {
+namespace {
+
+bool share_page(const leased_range& a, const leased_range& b) {
+  const page_range pa = a.pages();
+  const page_range pb = b.pages();
+  return pa.begin < pb.end && pb.begin < pa.end;
+}
+
+bool covers_page(const lease& l, page_index page, bool writes_only) {
+  for (const leased_range& range : l.ranges) {
+    const page_range pages = range.pages();
+    if (pages.begin <= page && page < pages.end && (!writes_only || range.writes())) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool lease_table::conflict(const lease& active, std::span<const leased_range> wanted, byte_range* shared) {
+  for (const leased_range& a : active.ranges)
+    for (const leased_range& w : wanted)
+      if ((a.writes() || w.writes()) && share_page(a, w)) {
+        if (shared != nullptr) *shared = a.bytes;
+        return true;
+      }
+  return false;
+}
+
+bool lease_table::would_circle_locked(thread_id self, thread_id blocker) const {
+  // Follow who waits for whom; there are at most as many steps as waiters.
+  for (const waiter* step = waiters_; step != nullptr; step = step->next) {
+    const waiter* next = nullptr;
+    for (const waiter* w = waiters_; w != nullptr; w = w->next)
+      if (w->thread == blocker) next = w;
+    if (next == nullptr) return false;
+    blocker = next->waits_for;
+    if (blocker == self) return true;
+  }
+  return false;
+}
+
+status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& order) try {
+  const thread_id self = this_thread();
+  waiter me{self, 0, nullptr};
+  auto stop_waiting_locked = [&] {
+    for (waiter** w = &waiters_; *w != nullptr; w = &(*w)->next)
+      if (*w == &me) {
+        *w = me.next;
+        break;
+      }
+  };
+  for (;;) {
+    const std::uint32_t seen = changes_.now();
+    order.fences.clear();
+    order.ranges.clear();
+    {
+      lock_guard guard(lock_);
+      stop_waiting_locked();
+      thread_id blocker = 0;
+      bool must_wait = false;
+      for (const lease* l = first_; l != nullptr; l = l->next) {
+        byte_range shared;
+        if (!conflict(*l, wanted.ranges, &shared)) continue;
+        if (how == conflicts::never) return fail(status::busy, "a scope covers the same memory");
+        if (l->state == lease_state::open) {
+          if (l->owner == self)
+            return fail(status::busy,
+                        "this thread has a scope open over the same memory (one of the two writes it): end it first");
+          if (would_circle_locked(self, l->owner))
+            return fail(status::busy,
+                        "another thread's open scope is in the way, and that thread waits for a scope of this one: end "
+                        "the open scope first");
+          blocker = l->owner;
+          must_wait = true;
+          break;
+        }
+        if (how == conflicts::wait) {
+          must_wait = true;
+          break;
+        }
+        for (const leased_range& r : l->ranges) order.ranges.push_back(r.bytes);
+        order.fences.push_back(l->fence);
+      }
+      if (!must_wait) {
+        wanted.owner = self;
+        wanted.state = lease_state::open;
+        wanted.resident = false;
+        wanted.previous = last_;
+        wanted.next = nullptr;
+        (last_ != nullptr ? last_->next : first_) = &wanted;
+        last_ = &wanted;
+        ++active_;
+        return status::ok;
+      }
+      if (blocker != 0) {
+        me.waits_for = blocker;
+        me.next = waiters_;
+        waiters_ = &me;
+      }
+    }
+    changes_.wait_past(seen);
+  }
+} catch (const std::bad_alloc&) {
+  return fail(status::no_memory, "no memory to order a scope behind others");
+}
+
+void lease_table::end(lease& l, work_fence fence) {
+  {
+    lock_guard guard(lock_);
+    GM_CHECK(l.state == lease_state::open);
+    l.state = lease_state::ended;
+    l.fence = fence;
+  }
+  changes_.happened();
+}
+
+void lease_table::remove(lease& l) {
+  {
+    lock_guard guard(lock_);
+    GM_CHECK(l.state != lease_state::none);
+    (l.previous != nullptr ? l.previous->next : first_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_) = l.previous;
+    l.state = lease_state::none;
+    --active_;
+  }
+  changes_.happened();
+}
+
+void lease_table::set_resident(lease& l) {
+  lock_guard guard(lock_);
+  l.resident = true;
+}
+
+lease_table::verdict lease_table::cpu_verdict(page_index page, cpu_access access, thread_id thread) const {
+  lock_guard guard(lock_);
+  verdict result = verdict::free;
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (!covers_page(*l, page, access == cpu_access::read)) continue;
+    if (l->state == lease_state::open && l->owner == thread) return verdict::own;
+    result = verdict::wait;
+  }
+  return result;
+}
+
+bool lease_table::covers(page_index page) const {
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next)
+    if (covers_page(*l, page, false)) return true;
+  return false;
+}
+
+lease_table::room lease_table::room_on(unsigned node, const lease& except, thread_id thread) const {
+  lock_guard guard(lock_);
+  bool others_open = false;
+  bool own_open = false;
+  bool ended = false;
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (l == &except) continue;
+    if (l->state == lease_state::open && l->owner == thread) own_open = true;
+    if (l->node != node) continue;
+    if (l->state == lease_state::ended) ended = true;
+    if (l->state == lease_state::open && l->owner != thread) others_open = true;
+  }
+  if (ended || (others_open && !own_open)) return room::wait;
+  return own_open ? room::own : room::none;
+}
+
+bool lease_table::has_open(thread_id thread) const {
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next)
+    if (l->state == lease_state::open && l->owner == thread) return true;
+  return false;
+}
+
+std::size_t lease_table::active() const {
+  lock_guard guard(lock_);
+  return active_;
+}
+
+}  // namespace gm

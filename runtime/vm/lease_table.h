@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// lease_table.h - the declared accesses that are going on, and their order.
+//
+//   begin --> open --end--> ended --remove--> gone
+// A lease says: this node reads or writes these pages, from begin until its fence. Two leases conflict where they share
+// a page and one of them writes.
+//   open    its owner may still queue work. A conflicting lease cannot begin.
+//   ended   its last work is queued and `fence` follows it. A conflicting lease may begin, and must order its own work
+//           behind that fence.
+// begin() takes all ranges at once or none, under one lock: leases never wait for each other half-taken.
+// Waiting: begin_or_wait() sleeps on the table's event, with nothing held. Threads that hold open leases and wait for
+// one another would sleep for ever: the last of the circle gets busy instead.
+// CPU accesses ask cpu_verdict() under their block's lock; blocks count their leases, so it is asked only where any are.
+// Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "base/units.h"
+#include "device/backend.h"
+#include "platform/thread.h"
+#include "platform/user_mapping.h"
+#include "vm/advice_map.h"
+
+namespace gm {
+
+struct leased_range {
+  byte_range bytes;
+  gm_mode mode;
+  bool writes() const { return mode != GM_READ; }
+  page_range pages() const { return {page_of(bytes.begin), page_of(bytes.end + page_bytes - 1)}; }
+};
+
+struct work_fence {
+  const device::backend_table* api = nullptr;
+  device::fence at;
+};
+
+enum class lease_state : std::uint8_t { none, open, ended };
+
+struct lease {
+  std::span<const leased_range> ranges;  // sorted by address; the owner keeps them alive until remove()
+  unsigned node = host_node;
+  thread_id owner = 0;
+  lease_state state = lease_state::none;
+  bool resident = false;  // everything was brought in: I5 holds from here on
+  work_fence fence;       // once ended
+  lease* next = nullptr;
+  lease* previous = nullptr;
+};
+
+// What a beginning lease must come behind.
+struct lease_order {
+  std::vector<work_fence> fences;
+  std::vector<byte_range> ranges;  // of the leases that the fences belong to
+};
+
+// How a beginning lease deals with those it conflicts with.
+enum class conflicts : std::uint8_t {
+  order,  // waits for open ones; ended ones are noted, to be ordered behind
+  wait,   // waits for open and ended ones
+  never,  // busy, at once
+};
+
+class lease_table {
+ public:
+  // busy: it would wait for this thread, or in a circle. no_memory. Nothing has begun then.
+  status begin_or_wait(lease&, conflicts, lease_order& order);
+  void end(lease&, work_fence);
+  // Also for a lease that is still open (its begin was given up). Wakes whoever waits.
+  void remove(lease&);
+  void set_resident(lease&);
+
+  enum class verdict { free, wait, own };
+  // May the CPU access the page now? own: the thread itself has a conflicting lease open.
+  verdict cpu_verdict(page_index, cpu_access, thread_id) const;
+  // Is the page in any active lease?
+  bool covers(page_index) const;
+  // Whether other leases than this one are active on the node, and whether waiting for them can help this thread.
+  enum class room { none, wait, own };
+  room room_on(unsigned node, const lease& except, thread_id) const;
+  bool has_open(thread_id) const;
+  std::size_t active() const;
+
+  // Rises whenever a lease ends or goes.
+  event& changes() { return changes_; }
+
+  template <typename F>
+  void for_each(F&& each) const {
+    lock_guard guard(lock_);
+    for (const lease* l = first_; l != nullptr; l = l->next) each(*l);
+  }
+
+ private:
+  struct waiter {
+    thread_id thread;
+    thread_id waits_for;
+    waiter* next;
+  };
+  static bool conflict(const lease&, std::span<const leased_range>, byte_range* shared);
+  bool would_circle_locked(thread_id self, thread_id blocker) const;
+
+  mutable mutex<lock_rank::leases> lock_;
+  lease* first_ = nullptr;
+  lease* last_ = nullptr;
+  waiter* waiters_ = nullptr;
+  std::size_t active_ = 0;
+  event changes_;
+};
+
+}  // namespace gm

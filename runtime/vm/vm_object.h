@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// vm_object.h - contents and state of the arena: the logical page table and what belongs to it. It knows no policy, and
+// copies nothing: the layers above change the table, each page under the lock of its block.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "base/counters.h"
+#include "frame/device_node.h"
+#include "platform/arena.h"
+#include "platform/user_mapping.h"
+#include "vm/advice_map.h"
+#include "vm/extent_map.h"
+#include "vm/host_budget.h"
+#include "vm/lease_table.h"
+#include "vm/page_table.h"
+
+namespace gm {
+
+class vm_object {
+ public:
+  arena memory;
+  user_mapping* cpu = nullptr;
+  page_table table;
+  extent_map extents;
+  lease_table leases;
+  advice_map advices;
+  host_budget host;
+  counters stats;
+  unsigned nodes = 1;  // the host and the devices
+  std::array<std::unique_ptr<device_node>, max_nodes> devices;  // [host_node] is null
+
+  device_node& device(unsigned node) const { return *devices[node]; }
+
+  // Moves begun and not yet recorded; debug_settle waits on it.
+  std::atomic<std::uint64_t> moves_in_flight{0};
+  // Frees that a move in flight holds up, and who carries them out when a move has ended.
+  std::atomic<std::uint64_t> deferred_frees{0};
+  void (*retry_deferred_frees)(vm_object&) = nullptr;
+
+  byte_range bytes_of(block_index index, unsigned first_page, unsigned pages) const {
+    const std::uint64_t begin = offset_of(index) + first_page * page_bytes;
+    return {begin, begin + pages * page_bytes};
+  }
+};
+
+// Waits, with no lock held, until a page of `pages` that was busy is no longer.
+inline void wait_while_busy(block& b, page_mask pages) {
+  for (;;) {
+    const page_mask seen = b.busy.load(std::memory_order_acquire);
+    if ((seen & pages) == 0) return;
+    b.busy.wait(seen, std::memory_order_acquire);
+  }
+}
+
+// Checks one block against block.h's invariants. The caller holds its lock. at_rest: nothing may be busy.
+bool validate_block_locked(const vm_object&, block_index, const block&, bool at_rest, char* why, std::size_t why_bytes);
+// All blocks, the frame pools, the counts. Takes each block's lock in turn.
+bool validate(vm_object&, bool at_rest, char* why, std::size_t why_bytes);
+
+}  // namespace gm

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# exports_test.py BIN_DIR - libgmem.so exports what gmem.h marks GM_API, neither more nor less, and a backend its entry
+# only; they need no libraries but those named here.
+import glob
+import os
+import re
+import subprocess
+import sys
+
+import source_tree
+
+LANGUAGE_RUNTIME = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libstdc++.so.6", "libgcc_s.so.1"}
+LOADER = re.compile(r"^ld-linux.*\.so\.\d+$")
+BACKEND_MAY_NEED = {"sim": {"libtbb.so.12"}}
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def exported(path):
+    return {line.split()[0].split("@")[0] for line in output("nm", "-DP", "--defined-only", path).splitlines()}
+
+
+def needed(path):
+    libraries = re.findall(r"\(NEEDED\).*\[(.+)\]", output("readelf", "-dW", path))
+    return {library for library in libraries if not LOADER.match(library)}
+
+
+def declared():
+    with open(os.path.join(source_tree.ROOT, "include/gmem/gmem.h"), encoding="utf-8") as file:
+        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+    return set(re.findall(r"^GM_API\s[^(;]*?\b(gm_\w+)\s*\(", text, flags=re.MULTILINE))
+
+
+def check(path, may_export, may_need):
+    name = os.path.basename(path)
+    yield from (f"{name}: exports {symbol}" for symbol in sorted(exported(path) - may_export))
+    yield from (f"{name}: lacks {symbol}" for symbol in sorted(may_export - exported(path)))
+    yield from (f"{name}: needs {library}" for library in sorted(needed(path) - may_need - LANGUAGE_RUNTIME))
+
+
+def main(bin_dir):
+    wrong = list(check(os.path.join(bin_dir, "libgmem.so"), declared(), set()))
+    for path in glob.glob(os.path.join(bin_dir, "libgmem-*.so")):
+        backend = os.path.basename(path)[len("libgmem-") : -len(".so")]
+        wrong += check(path, {"gm_backend_entry"}, BACKEND_MAY_NEED.get(backend, set()))
+    print("\n".join(wrong) if wrong else "exports are as declared")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
