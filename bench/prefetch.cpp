@@ -114,8 +114,8 @@ class to_host : public measurement {
 }  // namespace
 
 void add_prefetch(case_list& cases) {
-  cases.push_back({"prefetch/to_device", 15, [] { return std::make_unique<to_device>(); }});
-  cases.push_back({"prefetch/to_host", 15, [] { return std::make_unique<to_host>(); }});
+  cases.push_back({"prefetch/to_device", 25, [] { return std::make_unique<to_device>(); }});
+  cases.push_back({"prefetch/to_host", 25, [] { return std::make_unique<to_host>(); }});
 }
 
 }  // namespace gm::bench

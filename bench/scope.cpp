@@ -87,7 +87,7 @@ class duplicate : public measurement {
 }  // namespace
 
 void add_scope(case_list& cases) {
-  cases.push_back({"scope/resident", 11, [] { return std::make_unique<resident>(); }});
+  cases.push_back({"scope/resident", 21, [] { return std::make_unique<resident>(); }});
   cases.push_back({"scope/duplicate", 5, [] { return std::make_unique<duplicate>(); }});
 }
 

@@ -87,7 +87,7 @@ class metadata : public measurement {
 }  // namespace
 
 void add_table(case_list& cases) {
-  cases.push_back({"table/query", 11, [] { return std::make_unique<query>(); }});
+  cases.push_back({"table/query", 41, [] { return std::make_unique<query>(); }});
   cases.push_back({"table/metadata", 3, [] { return std::make_unique<metadata>(); }});
 }
 

@@ -15,7 +15,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace gm {
+namespace gm::inline v0 {
 
 // What every C++ form throws when the runtime says no. what() is "GM_ERROR_BUSY: " and the sentence.
 class error : public std::runtime_error {
@@ -48,6 +48,6 @@ class bad_alloc : public std::bad_alloc {
   char sentence_[240] = {};
 };
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_ERROR_HPP

@@ -19,7 +19,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gm::detail {
+namespace gm::inline v0::detail {
 
 template <class Range>
 requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> && std::ranges::borrowed_range<Range>
@@ -66,6 +66,6 @@ constexpr std::size_t bytes_of(std::size_t count) {
   }
 }
 
-}  // namespace gm::detail
+}  // namespace gm::inline v0::detail
 
 #endif  // GMEM_EXTENT_HPP

@@ -51,13 +51,14 @@ typedef enum gm_status {
 } gm_status;
 
 /* The status's name, for instance "GM_ERROR_BUSY". Never NULL; a value that is no status gives "unknown status". */
-GM_API const char *gm_status_string(gm_status status);
+GM_API const char* gm_status_string(gm_status status);
 
-/* What the last failing call of this thread said. "" before any failure. Valid until this thread's next failing call. */
-GM_API const char *gm_last_error(void);
+/* What the last failing call of this thread said. "" before any failure. Valid until this thread's next failing call.
+ */
+GM_API const char* gm_last_error(void);
 
 /* "MAJOR.MINOR.PATCH" of the library that is running (GM_VERSION_* are those of the header). */
-GM_API const char *gm_version(void);
+GM_API const char* gm_version(void);
 
 /* ---- Life ----------------------------------------------------------------------------------------------------- */
 
@@ -66,25 +67,25 @@ GM_API const char *gm_version(void);
  * what is accepted. Sizes in variables take the suffixes K M G T (powers of 1024). */
 typedef struct gm_options {
   size_t size;
-  const char *backend;                      /* GM_BACKEND: "auto", or a comma list of "cuda", "hip", "sim". auto: cuda, hip, else sim */
-  uint64_t arena_size_bytes;                /* GM_ARENA_SIZE: address space, default 4 x RAM rounded up to a power of two             */
-  uint64_t host_budget_bytes;               /* GM_HOST_BUDGET: most bytes of host pages, default RAM less a tenth                     */
-  uint64_t device_budget_bytes;             /* GM_DEVICE_BUDGET: most bytes of frames a device, default its memory less a tenth       */
-  const char *fault_mode;                   /* GM_FAULT_MODE: "thread" (default; system calls work on any page) or "inline" (lower
-                                               latency; a system call on an absent page fails with EFAULT)                           */
-  uint32_t fault_threads;                   /* GM_FAULT_THREADS: handler threads, 1 .. 64, default one a CPU and at most 8            */
-  uint32_t sim_devices;                     /* GM_SIM_DEVICES: simulated devices, 1 .. 32, default 1                                  */
-  uint64_t sim_memory_bytes;                /* GM_SIM_MEMORY: memory of each, default 1G; a multiple of 2 MiB                         */
-  uint64_t sim_bandwidth_bytes_per_second;  /* GM_SIM_BANDWIDTH: of the modelled link, default unlimited                              */
-  uint64_t sim_latency_ns;                  /* GM_SIM_LATENCY: of one transfer, default 0                                             */
-  int sim_window;                           /* GM_SIM_WINDOW: 1 yes, -1 no (the variable: 1 or 0), default yes                        */
-  const char *log;                          /* GM_LOG: "error", "warn" (default), "info", "debug", to standard error                  */
+  const char* backend; /* GM_BACKEND: "auto", or a comma list of "cuda", "hip", "sim". auto: cuda, hip, else sim */
+  uint64_t arena_size_bytes;    /* GM_ARENA_SIZE: address space, default 4 x RAM rounded up to a power of two    */
+  uint64_t host_budget_bytes;   /* GM_HOST_BUDGET: most bytes of host pages, default RAM less a tenth   */
+  uint64_t device_budget_bytes; /* GM_DEVICE_BUDGET: most bytes of frames a device, default its memory less a tenth */
+  const char* fault_mode;       /* GM_FAULT_MODE: "thread" (default; system calls work on any page) or "inline" (lower
+                                   latency; a system call on an absent page fails with EFAULT)                           */
+  uint32_t fault_threads; /* GM_FAULT_THREADS: handler threads, 1 .. 64, default one a CPU and at most 8            */
+  uint32_t sim_devices;   /* GM_SIM_DEVICES: simulated devices, 1 .. 32, default 1                                  */
+  uint64_t sim_memory_bytes;               /* GM_SIM_MEMORY: memory of each, default 1G; a multiple of 2 MiB               */
+  uint64_t sim_bandwidth_bytes_per_second; /* GM_SIM_BANDWIDTH: of the modelled link, default unlimited */
+  uint64_t sim_latency_ns; /* GM_SIM_LATENCY: of one transfer, default 0                                             */
+  int sim_window;          /* GM_SIM_WINDOW: 1 yes, -1 no (the variable: 1 or 0), default yes                        */
+  const char* log;         /* GM_LOG: "error", "warn" (default), "info", "debug", to standard error                  */
 } gm_options;
 
 /* Starts the runtime. Optional: the first call of any other function does it, from the environment alone.
  * options may be NULL. Errors: INVALID_ARGUMENT (a bad option; already started), PERMISSION (userfaultfd refused),
  * NO_MEMORY, DEVICE, SYSTEM. After a failure nothing runs and gm_init may be called again. */
-GM_API gm_status gm_init(const gm_options *options);
+GM_API gm_status gm_init(const gm_options* options);
 
 /* Stops the runtime and gives everything back. BUSY while allocations, streams or scopes live: nothing changes then. */
 GM_API gm_status gm_shutdown(void);
@@ -93,24 +94,24 @@ GM_API gm_status gm_shutdown(void);
 
 /* malloc's contract: NULL when it cannot be done, contents undefined, a size of 0 gives a unique pointer. Alignment is
  * at least 16 bytes; from 2 MiB up, 2 MiB. Memory that nobody has touched takes no memory anywhere. */
-GM_API void *gm_malloc(size_t bytes);
+GM_API void* gm_malloc(size_t bytes);
 
 /* calloc's contract: reads as zero. NULL also when count * bytes overflows. */
-GM_API void *gm_calloc(size_t count, size_t bytes);
+GM_API void* gm_calloc(size_t count, size_t bytes);
 
 /* realloc's contract: NULL pointer: gm_malloc; size 0: gm_free and NULL; failure: NULL and the old memory stands.
  * NULL also while a scope is open over the old memory (GM_ERROR_BUSY). */
-GM_API void *gm_realloc(void *pointer, size_t bytes);
+GM_API void* gm_realloc(void* pointer, size_t bytes);
 
 /* alignment: a power of two, any size up to the arena's. */
-GM_API void *gm_aligned_alloc(size_t alignment, size_t bytes);
+GM_API void* gm_aligned_alloc(size_t alignment, size_t bytes);
 
 /* free's contract. Waits for no one: memory that queued device work still uses is released by its fence. A pointer
  * that is not an allocation (freed already, foreign, inside one) prints a message and aborts. NULL is allowed. */
-GM_API void gm_free(void *pointer);
+GM_API void gm_free(void* pointer);
 
 /* Bytes that may be used at the pointer, at least what was asked for. 0 for NULL and for what is not an allocation. */
-GM_API size_t gm_usable_size(const void *pointer);
+GM_API size_t gm_usable_size(const void* pointer);
 
 /* ---- Nodes ---------------------------------------------------------------------------------------------------- */
 
@@ -132,23 +133,23 @@ typedef struct gm_node_info {
 GM_API int gm_node_count(void);
 
 /* Errors: INVALID_ARGUMENT (info NULL, no such node). */
-GM_API gm_status gm_node_info_get(int node, gm_node_info *info);
+GM_API gm_status gm_node_info_get(int node, gm_node_info* info);
 
 /* The address by which a kernel on that node uses the pointer. With a window it is always the same; what it points to
  * is there within a scope. Without a window: NULL outside a scope over that memory, and good until that scope's end.
  * GM_HOST: the pointer itself. NULL for unmanaged memory and unknown nodes. */
-GM_API void *gm_device_pointer(const void *pointer, int node);
+GM_API void* gm_device_pointer(const void* pointer, int node);
 
 /* ---- Streams -------------------------------------------------------------------------------------------------- */
 
 /* A queue of device work, done in order. Where a function takes a NULL stream, its work is done when it returns. */
-typedef struct gm_stream_s *gm_stream;
+typedef struct gm_stream_s* gm_stream;
 
 /* Errors: INVALID_ARGUMENT (NULL, node is no device), NO_MEMORY, DEVICE. */
-GM_API gm_status gm_stream_create(int node, gm_stream *stream);
+GM_API gm_status gm_stream_create(int node, gm_stream* stream);
 
 /* Wraps a cudaStream_t or hipStream_t; the native stream stays the program's. UNSUPPORTED where the node has none. */
-GM_API gm_status gm_stream_from_native(int node, void *native, gm_stream *stream);
+GM_API gm_status gm_stream_from_native(int node, void* native, gm_stream* stream);
 
 /* Waits until all work queued so far is done. DEVICE when any of it failed: reported once, and work that was queued
  * behind the failure was not run. */
@@ -159,13 +160,13 @@ GM_API gm_status gm_stream_destroy(gm_stream stream);
 
 /* Calls function(argument) on a host thread, in stream order. It may touch managed memory that no scope of a stream it
  * would have to wait for covers, and must neither begin a scope nor synchronize: the stream waits for its return. */
-GM_API gm_status gm_stream_call(gm_stream stream, void (*function)(void *), void *argument);
+GM_API gm_status gm_stream_call(gm_stream stream, void (*function)(void*), void* argument);
 
 /* Runs body(argument, first, last) over disjoint pieces of [0, count) in parallel, in stream order, on a device whose
  * kernels are host code (the simulated device), then finish(argument) once, also when the kernel was skipped because
  * the stream had failed. finish may be NULL. UNSUPPORTED on other devices: gm::parallel_for picks the right way. */
-GM_API gm_status gm_stream_launch(gm_stream stream, size_t count, void (*body)(void *, size_t first, size_t last),
-                                  void (*finish)(void *), void *argument);
+GM_API gm_status gm_stream_launch(gm_stream stream, size_t count, void (*body)(void*, size_t first, size_t last),
+                                  void (*finish)(void*), void* argument);
 
 /* The node whose work the stream queues; GM_HOST for NULL. */
 GM_API int gm_stream_node(gm_stream stream);
@@ -174,17 +175,18 @@ GM_API int gm_stream_node(gm_stream stream);
 
 typedef enum gm_mode {
   GM_READ = 1,
-  GM_WRITE = 2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are kept */
+  GM_WRITE =
+      2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are kept */
   GM_READ_WRITE = 3
 } gm_mode;
 
 typedef struct gm_access {
-  void *ptr;
+  void* ptr;
   size_t bytes;
   gm_mode mode;
 } gm_access;
 
-typedef struct gm_scope_s *gm_scope;
+typedef struct gm_scope_s* gm_scope;
 
 /* Makes the ranges resident on the stream's node, queues the copies, makes the stream wait for them, and keeps the
  * pages where they are until the work queued before gm_access_end is done. All ranges or none.
@@ -195,7 +197,7 @@ typedef struct gm_scope_s *gm_scope;
  * stream NULL: the first device, and everything is resident when the call returns.
  * Errors: INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an unknown mode), NOT_MANAGED, NO_MEMORY (more than the
  * device's budget: nothing was moved), BUSY, DEVICE. */
-GM_API gm_status gm_access_begin(gm_stream stream, const gm_access *accesses, size_t count, gm_scope *scope);
+GM_API gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t count, gm_scope* scope);
 
 /* Ends the declaration; its pages are released when the work queued on the stream so far is done. The handle is gone
  * whatever is returned. DEVICE when a copy that the scope needed has failed: its kernels were not run. */
@@ -207,7 +209,7 @@ GM_API gm_status gm_access_end(gm_scope scope);
  * queued behind it finds the pages there. Evicts others' idle pages where it must.
  * Errors: INVALID_ARGUMENT, NOT_MANAGED, NO_MEMORY (nothing moved), BUSY (this thread has a scope open that writes the
  * range; pinned to the host), DEVICE. */
-GM_API gm_status gm_prefetch(const void *pointer, size_t bytes, int node, gm_stream stream);
+GM_API gm_status gm_prefetch(const void* pointer, size_t bytes, int node, gm_stream stream);
 
 typedef enum gm_advice {
   GM_ADVISE_NORMAL,         /* forget all advice for the range                                                        */
@@ -223,25 +225,25 @@ typedef enum gm_advice {
 
 /* Advice stays with whole pages of the range until replaced, NORMAL or gm_free. node matters to PREFERRED_NODE,
  * ACCESSED_BY and WILLNEED only. Errors: INVALID_ARGUMENT, NOT_MANAGED, NO_MEMORY. */
-GM_API gm_status gm_advise(const void *pointer, size_t bytes, gm_advice advice, int node);
+GM_API gm_status gm_advise(const void* pointer, size_t bytes, gm_advice advice, int node);
 
 /* Contents gone: whole pages inside the range read as zero and take no memory; the rest of the range is unchanged.
  * Waits for scopes as a writer does. Errors: INVALID_ARGUMENT, NOT_MANAGED, BUSY (own open scope, or pinned). */
-GM_API gm_status gm_discard(void *pointer, size_t bytes);
+GM_API gm_status gm_discard(void* pointer, size_t bytes);
 
 /* GM_HOST: the pages come to the host, mapped writable, and stay so: scopes and prefetches that want them elsewhere
  * fail with BUSY until gm_unpin (for transfers the runtime cannot see: O_DIRECT, RDMA). A device: the pages come there
  * and their frames are never evicted; the CPU and other devices still use them by turns.
  * Pins do not nest. Errors: as gm_prefetch; BUSY when pinned to the host and a device is asked for or the reverse. */
-GM_API gm_status gm_pin(const void *pointer, size_t bytes, int node);
-GM_API gm_status gm_unpin(const void *pointer, size_t bytes, int node);
+GM_API gm_status gm_pin(const void* pointer, size_t bytes, int node);
+GM_API gm_status gm_unpin(const void* pointer, size_t bytes, int node);
 
 /* memcpy and memset done by that node, in stream order. Either side of a copy may be ordinary host memory, which must
  * then stay as it is until the work is done. The ranges must not overlap. stream may be NULL, or of that node, or for
  * GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its allocation; both sides ordinary),
  * NO_MEMORY, BUSY, DEVICE. */
-GM_API gm_status gm_memcpy(void *destination, const void *source, size_t bytes, int node, gm_stream stream);
-GM_API gm_status gm_memset(void *destination, int value, size_t bytes, int node, gm_stream stream);
+GM_API gm_status gm_memcpy(void* destination, const void* source, size_t bytes, int node, gm_stream stream);
+GM_API gm_status gm_memset(void* destination, int value, size_t bytes, int node, gm_stream stream);
 
 /* ---- Looking in ----------------------------------------------------------------------------------------------- */
 
@@ -250,30 +252,30 @@ GM_API gm_status gm_memset(void *destination, int value, size_t bytes, int node,
 #define GM_PAGE_NOMAP 0x40u    /* nobody holds one: reads as zero                                              */
 #define GM_PAGE_WILLNEED 0x80u /* advised, and not there yet                                                   */
 #define GM_PAGE_PINNED 0x100u
-#define GM_PAGE_DIRTY 0x200u   /* a device wrote it since the host last held it                                */
-#define GM_PAGE_LEASED 0x400u  /* a scope covers it                                                            */
+#define GM_PAGE_DIRTY 0x200u  /* a device wrote it since the host last held it                                */
+#define GM_PAGE_LEASED 0x400u /* a scope covers it                                                            */
 
 typedef struct gm_mapping { /* one page of the logical page table                                              */
-  void *page;               /* its first byte                                                                  */
+  void* page;               /* its first byte                                                                  */
   uint32_t flags;
   uint32_t valid_nodes; /* bit n: node n holds a current copy (node 32 has no bit; see GM_PAGE_DEVICE)      */
   int writer;           /* the node that may write, or -1                                                  */
 } gm_mapping;
 
 /* Errors: INVALID_ARGUMENT, NOT_MANAGED. */
-GM_API gm_status gm_query(const void *pointer, gm_mapping *mapping);
+GM_API gm_status gm_query(const void* pointer, gm_mapping* mapping);
 
 /* How many bytes of the range have a current copy on the node. */
-GM_API gm_status gm_residency(const void *pointer, size_t bytes, int node, size_t *resident_bytes);
+GM_API gm_status gm_residency(const void* pointer, size_t bytes, int node, size_t* resident_bytes);
 
 typedef struct gm_node_stats {
-  uint64_t faults;            /* by this node's processors                                                     */
-  uint64_t pages_in;          /* copied to this node                                                           */
-  uint64_t pages_out;         /* copied from this node                                                         */
+  uint64_t faults;    /* by this node's processors                                                     */
+  uint64_t pages_in;  /* copied to this node                                                           */
+  uint64_t pages_out; /* copied from this node                                                         */
   uint64_t bytes_in, bytes_out;
-  uint64_t evictions;         /* blocks that lost their frame here                                             */
-  uint64_t writebacks;        /* pages copied home by evictions                                                */
-  uint64_t writebacks_skipped; /* pages that evictions dropped because they were clean                         */
+  uint64_t evictions;                /* blocks that lost their frame here                                             */
+  uint64_t writebacks;               /* pages copied home by evictions                                                */
+  uint64_t writebacks_skipped;       /* pages that evictions dropped because they were clean                         */
   uint64_t frames_used, frames_free; /* 2 MiB each; of the host: 64 KiB pages that take host memory, and those left */
 } gm_node_stats;
 
@@ -291,7 +293,7 @@ typedef struct gm_stats { /* sized struct: set size first                       
 
 /* Counters since start or gm_stats_reset; those that say "now", frames_used and frames_free are not reset.
  * size tells how much of the struct the caller knows. Errors: INVALID_ARGUMENT (NULL, size below 16). */
-GM_API gm_status gm_stats_get(gm_stats *stats);
+GM_API gm_status gm_stats_get(gm_stats* stats);
 GM_API gm_status gm_stats_reset(void);
 
 #ifdef __cplusplus

@@ -14,6 +14,8 @@
 //
 // Failing calls throw gm::error, which carries the gm_status and says what to do; what allocates throws a
 // std::bad_alloc. Words, units, threads and errors are those of gmem.h. C++20; needs the standard library only.
+// Names lie in gm::v0, an inline namespace: write gm::scope. It keeps parts of a program that were compiled against
+// different versions of these headers apart.
 #ifndef GMEM_GMEM_HPP
 #define GMEM_GMEM_HPP
 

@@ -25,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-namespace gm {
+namespace gm::inline v0 {
 
 namespace detail {
 
@@ -170,6 +170,6 @@ inline std::pmr::memory_resource* memory_resource() {
   return resource;
 }
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_MEMORY_HPP

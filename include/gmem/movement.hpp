@@ -16,7 +16,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace gm {
+namespace gm::inline v0 {
 
 // Brings a current copy of the range to the node, in stream order; others keep theirs until somebody writes.
 template <class T>
@@ -87,6 +87,6 @@ inline void memset(void* destination, int value, std::size_t bytes, int node, gm
   if (bytes != 0) check(gm_memset(destination, value, bytes, node, stream));
 }
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_MOVEMENT_HPP

@@ -29,7 +29,7 @@
 #define GM_LAMBDA [=]
 #endif
 
-namespace gm {
+namespace gm::inline v0 {
 
 namespace detail {
 
@@ -83,6 +83,6 @@ void parallel_for(gm_stream stream, std::size_t count, Body body) {
   static_cast<void>(block.release());  // finish has it now
 }
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_PARALLEL_HPP

@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace gm {
+namespace gm::inline v0 {
 
 // One declared range: made by gm::read, gm::write and gm::read_write, consumed by gm::scope. It owns nothing.
 class access {
@@ -141,6 +141,6 @@ class [[nodiscard]] scope {
   gm_scope handle_ = nullptr;
 };
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_SCOPE_HPP

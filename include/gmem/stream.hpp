@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gm {
+namespace gm::inline v0 {
 
 namespace detail {
 
@@ -150,6 +150,6 @@ class stream {
   std::unique_ptr<detail::call_list> calls_;
 };
 
-}  // namespace gm
+}  // namespace gm::inline v0
 
 #endif  // GMEM_STREAM_HPP

@@ -62,8 +62,8 @@ void set_up_frames(runtime& rt, byte_range range, device_node& device) {
         block_guard block_held(b.lock);
         missing = !b.node(device.node).has_frame();
       }
-      if (missing && acquire_piece(rt.vm, rt.moves, device, piece_for(device, *e, index), victim_class::normal, false) !=
-                         status::ok)
+      if (missing && acquire_piece(rt.vm, rt.moves, device, piece_for(device, *e, index), victim_class::normal,
+                                   false) != status::ok)
         break;
     }
   }
@@ -73,17 +73,31 @@ void set_up_frames(runtime& rt, byte_range range, device_node& device) {
 status set_advice(runtime& rt, byte_range range, gm_advice what, int node) {
   return rt.vm.advices.update(pages_of(range), [&](advice& a) {
     switch (what) {
-      case GM_ADVISE_NORMAL: a = {}; break;
-      case GM_ADVISE_READ_MOSTLY: a.read_mostly = true; break;
+      case GM_ADVISE_NORMAL:
+        a = {};
+        break;
+      case GM_ADVISE_READ_MOSTLY:
+        a.read_mostly = true;
+        break;
       case GM_ADVISE_PREFERRED_NODE:
         a.preferred_node = static_cast<std::int8_t>(node);
         a.cold = false;
         break;
-      case GM_ADVISE_ACCESSED_BY: a.accessed_by |= std::uint64_t{1} << node; break;
-      case GM_ADVISE_SEQUENTIAL: a.pattern = access_pattern::sequential; break;
-      case GM_ADVISE_RANDOM: a.pattern = access_pattern::random; break;
-      case GM_ADVISE_WILLNEED: a.cold = false; break;
-      case GM_ADVISE_COLD: a.cold = true; break;
+      case GM_ADVISE_ACCESSED_BY:
+        a.accessed_by |= std::uint64_t{1} << node;
+        break;
+      case GM_ADVISE_SEQUENTIAL:
+        a.pattern = access_pattern::sequential;
+        break;
+      case GM_ADVISE_RANDOM:
+        a.pattern = access_pattern::random;
+        break;
+      case GM_ADVISE_WILLNEED:
+        a.cold = false;
+        break;
+      case GM_ADVISE_COLD:
+        a.cold = true;
+        break;
     }
   });
 }
@@ -97,7 +111,8 @@ void make_cold(runtime& rt, byte_range range) {
 }
 
 void will_need(runtime& rt, byte_range range, unsigned node) {
-  for_each_block_of(rt, range, [&](block_index, block& b, page_mask pages) { b.willneed |= pages & ~b.node(node).valid; });
+  for_each_block_of(rt, range,
+                    [&](block_index, block& b, page_mask pages) { b.willneed |= pages & ~b.node(node).valid; });
   start_fetching(rt, range, node);
 }
 
@@ -150,7 +165,8 @@ gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
     return GM_OK;
   }
   page_mask clash = no_pages;
-  for_each_block_of(*rt, range, [&](block_index, block& b, page_mask pages) { clash |= pages & pinned_elsewhere(*rt, b, n); });
+  for_each_block_of(*rt, range,
+                    [&](block_index, block& b, page_mask pages) { clash |= pages & pinned_elsewhere(*rt, b, n); });
   if (clash != no_pages)
     return to_c(fail(status::busy, "pages of the range are pinned to %s: gm_unpin them first",
                      n == host_node ? "a device" : "the host"));
@@ -159,7 +175,8 @@ gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
   request.prefetch = n != host_node;
   const status s = within_scope(*rt, std::move(request), [&](scope& held) {
     if (n != host_node) {
-      held.for_each_block([&](block_index index, block& b, page_mask) { b.node(n).pinned |= pages_touched(range, index); });
+      held.for_each_block(
+          [&](block_index index, block& b, page_mask) { b.node(n).pinned |= pages_touched(range, index); });
       return status::ok;
     }
     status result = status::ok;
@@ -168,7 +185,8 @@ gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
       if (result == status::ok) result = grant_cpu_locked(rt->vm, index, b, pages, pages);
     });
     if (result == status::ok)
-      held.for_each_block([&](block_index index, block& b, page_mask) { b.host().pinned |= pages_touched(range, index); });
+      held.for_each_block(
+          [&](block_index index, block& b, page_mask) { b.host().pinned |= pages_touched(range, index); });
     return result;
   });
   return to_c(s);
@@ -230,7 +248,8 @@ gm_status gm_discard(void* pointer, size_t bytes) try {
   if (e == nullptr) return to_c(fail(status::not_managed, "the range was freed meanwhile"));
   status s = rt->vm.leases.begin_or_wait(writer, conflicts::wait, order);
   if (s == status::ok) {
-    s = each_block_until_failure(*rt, whole, [&](block_index index, block& b) { return discard_block(*rt, whole, index, b); });
+    s = each_block_until_failure(*rt, whole,
+                                 [&](block_index index, block& b) { return discard_block(*rt, whole, index, b); });
     rt->vm.leases.remove(writer);
   }
   if (rt->vm.extents.drop_reference(*e)) reclaim(rt->vm, *e);

@@ -14,8 +14,8 @@ gm_status not_running() { return to_c(start_failure()); }
 
 status check_node(const runtime& rt, int node, bool host) {
   if (node < (host ? 0 : 1) || node >= static_cast<int>(rt.vm.nodes))
-    return fail(status::invalid_argument, "there is no %s %d: nodes are 0 (the host) to %u", host ? "node" : "device node",
-                node, rt.vm.nodes - 1);
+    return fail(status::invalid_argument, "there is no %s %d: nodes are 0 (the host) to %u",
+                host ? "node" : "device node", node, rt.vm.nodes - 1);
   return status::ok;
 }
 

@@ -81,8 +81,8 @@ status backend_option(const char* given, options& result) {
                                    [&](const char* k) { return name == k; });
     const bool twice = std::find(result.backends.begin(), result.backends.end(), name) != result.backends.end();
     if (!known || twice)
-      return fail(status::invalid_argument, "GM_BACKEND=%s: accepted are auto, or a comma list of cuda, hip, sim, each once",
-                  text);
+      return fail(status::invalid_argument,
+                  "GM_BACKEND=%s: accepted are auto, or a comma list of cuda, hip, sim, each once", text);
     result.backends.push_back(name);
     if (comma == nullptr) return status::ok;
     at = comma + 1;
@@ -149,8 +149,8 @@ status read_options(const gm_options* given, options& result) {
                                    result.host_budget_bytes);
       s != status::ok)
     return s;
-  if (const status s = size_option("GM_DEVICE_BUDGET", filled.device_budget_bytes, block_bytes, any,
-                                   "bytes from 2M up", result.device_budget_bytes);
+  if (const status s = size_option("GM_DEVICE_BUDGET", filled.device_budget_bytes, block_bytes, any, "bytes from 2M up",
+                                   result.device_budget_bytes);
       s != status::ok)
     return s;
 

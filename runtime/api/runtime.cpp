@@ -41,8 +41,9 @@ thread_local status why_not = status::ok;  // of this thread's last failed curre
 
 status not_live(life now) {
   if (now == life::forked)
-    return fail(status::unsupported, "this is a forked child: managed memory stays with the parent (use exec, or fork "
-                                     "before the first call of gmem)");
+    return fail(status::unsupported,
+                "this is a forked child: managed memory stays with the parent (use exec, or fork "
+                "before the first call of gmem)");
   return fail(status::invalid_argument, "gmem was shut down: call gm_init to start it again");
 }
 
@@ -107,8 +108,8 @@ status runtime::open_device(const loaded_backend& backend, std::uint32_t index) 
   device->node = vm.nodes;
   device->api = backend.api;
   device_node& d = *device;
-  if (const status s = device::check_device(*d.api, d.api->device_open(backend.handle, index, &d.handle),
-                                            "opening a device");
+  if (const status s =
+          device::check_device(*d.api, d.api->device_open(backend.handle, index, &d.handle), "opening a device");
       s != status::ok)
     return s;
   vm.devices[d.node] = std::move(device);
@@ -116,15 +117,16 @@ status runtime::open_device(const loaded_backend& backend, std::uint32_t index) 
   if (const status s = device::check_device(*d.api, d.api->device_info_get(d.handle, &d.info), "asking a device");
       s != status::ok)
     return s;
-  d.budget_bytes = config_.device_budget_bytes != 0 ? config_.device_budget_bytes : d.info.total_bytes - d.info.total_bytes / 10;
+  d.budget_bytes =
+      config_.device_budget_bytes != 0 ? config_.device_budget_bytes : d.info.total_bytes - d.info.total_bytes / 10;
   d.budget_bytes = round_down(std::min(d.budget_bytes, d.info.total_bytes), frame_bytes);
   d.budget_bytes = std::max<std::uint64_t>(d.budget_bytes, frame_bytes);
   if (const status s = d.pool.create(static_cast<std::uint32_t>(d.budget_bytes / frame_bytes)); s != status::ok)
     return s;
   vm.stats.metadata_bytes.add(d.pool.metadata_bytes());
   for (device::stream** stream : {&d.to_device, &d.to_host})
-    if (const status s =
-            device::check_device(*d.api, d.api->stream_create(d.handle, device::stream_independent, stream), "making a stream");
+    if (const status s = device::check_device(
+            *d.api, d.api->stream_create(d.handle, device::stream_independent, stream), "making a stream");
         s != status::ok)
       return s;
   log_line(log_level::info, "node %u: %s (%s), budget %llu MiB, %s", d.node, d.info.name, d.api->name,
@@ -151,10 +153,11 @@ std::uint64_t runtime::metadata_bytes() const {
 }
 
 status start_runtime(const gm_options* given) {
+  if (state.load() == life::forked) return not_live(life::forked);  // the lock may be held for ever in a child
   lock_guard guard(life_lock);
-  if (const life now = state.load(); now == life::forked) return not_live(now);
   if (instance.load() != nullptr)
-    return fail(status::invalid_argument, "gmem runs already: call gm_init before any other function, or shut down first");
+    return fail(status::invalid_argument,
+                "gmem runs already: call gm_init before any other function, or shut down first");
   std::unique_ptr<runtime> made(new (std::nothrow) runtime);
   if (made == nullptr) return fail(status::no_memory, "no memory to start gmem");
   try {
@@ -184,6 +187,7 @@ status runtime::start_faults(signal_callback on_signal) {
 }
 
 status stop_runtime() {
+  if (state.load() == life::forked) return not_live(life::forked);
   lock_guard guard(life_lock);
   runtime* rt = instance.load();
   if (rt == nullptr) return state.load() == life::never ? status::ok : not_live(state.load());

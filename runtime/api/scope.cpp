@@ -79,7 +79,9 @@ status scope::make_plan() try {
     for (; e != plan_.data() + plan_.size() && offset_of(e->index) < range.bytes.end; ++e) {
       const page_mask touched = pages_touched(range.bytes, e->index);
       switch (range.mode) {
-        case GM_READ: e->need |= touched; break;
+        case GM_READ:
+          e->need |= touched;
+          break;
         case GM_READ_WRITE:
           e->need |= touched;
           e->write |= touched;
@@ -92,10 +94,11 @@ status scope::make_plan() try {
     }
   }
   if (on_device() && plan_.size() > device().pool.capacity())
-    return fail(status::no_memory,
-                "the scope needs %zu frames of 2 MiB on node %u (%s), whose budget is %u (GM_DEVICE_BUDGET): split it, or "
-                "use views",
-                plan_.size(), request_.node, device().info.name, device().pool.capacity());
+    return fail(
+        status::no_memory,
+        "the scope needs %zu frames of 2 MiB on node %u (%s), whose budget is %u (GM_DEVICE_BUDGET): split it, or "
+        "use views",
+        plan_.size(), request_.node, device().info.name, device().pool.capacity());
   copies_.reserve(vm_.nodes * 2);
   return status::ok;
 } catch (const std::bad_alloc&) {
@@ -151,8 +154,7 @@ status scope::get_frames(std::uint32_t missing_frames) {
       if (e.target->node(request_.node).has_frame()) continue;
     }
     const victim_class which = victim_class_of(vm_.advices.at(first_page(e.index)), request_.node);
-    const status s =
-        acquire_piece(vm_, rt_.moves, d, piece_for(d, **range_extent, e.index), which, !request_.detached);
+    const status s = acquire_piece(vm_, rt_.moves, d, piece_for(d, **range_extent, e.index), which, !request_.detached);
     if (s != status::ok) return s;
   }
   return status::ok;
@@ -298,8 +300,8 @@ status scope::copy_blocks(const lease_order& order) {
     if (!e.unfinished || (e.need | e.write) == no_pages) continue;
     const byte_range bytes{offset_of(e.index), offset_of(e.index) + block_bytes};
     // Behind an ended scope's work: on our own stream, which waits for it; the copy streams never wait for users.
-    const bool behind = std::any_of(order.ranges.begin(), order.ranges.end(),
-                                    [&](const byte_range& r) { return r.overlaps(bytes); });
+    const bool behind =
+        std::any_of(order.ranges.begin(), order.ranges.end(), [&](const byte_range& r) { return r.overlaps(bytes); });
     device::stream* ordered = behind ? request_.stream->handle : nullptr;
     if (const status s = on_device() ? copy_to_device(e, ordered) : copy_to_host(e, ordered); s != status::ok) return s;
   }
@@ -377,7 +379,7 @@ status scope::try_begin(bool& try_again) {
   lease_order order;
   lease_.ranges = request_.ranges;
   lease_.node = request_.node;
-  const conflicts how = request_.detached             ? conflicts::never
+  const conflicts how = request_.detached            ? conflicts::never
                         : request_.stream == nullptr ? conflicts::wait
                                                      : conflicts::order;
   if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
@@ -385,9 +387,12 @@ status scope::try_begin(bool& try_again) {
   status s = gather();
   if (s == status::no_memory && !request_.detached && on_device()) {
     switch (vm_.leases.room_on(request_.node, lease_, this_thread())) {
-      case lease_table::room::wait: try_again = true; break;
+      case lease_table::room::wait:
+        try_again = true;
+        break;
       case lease_table::room::own:
-      case lease_table::room::none: break;
+      case lease_table::room::none:
+        break;
     }
   }
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
@@ -485,8 +490,7 @@ status scope::end(scope* s) {
   // The work may be done before the lease is marked: one pending more keeps the scope until it is.
   s->pending_.fetch_add(1, std::memory_order_relaxed);
   device::fence fence;
-  status result =
-      device::check_device(api, api.fence_record(stream->handle, work_done, s, &fence), "ending a scope");
+  status result = device::check_device(api, api.fence_record(stream->handle, work_done, s, &fence), "ending a scope");
   if (result != status::ok) {
     // No fence to be had: wait for the work here.
     (void)api.stream_synchronize(stream->handle);

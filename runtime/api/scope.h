@@ -30,10 +30,10 @@ namespace gm {
 struct scope_request {
   std::vector<leased_range> ranges;  // of arena offsets, each inside one allocation
   unsigned node = host_node;
-  stream_record* stream = nullptr;   // null: all is there when begin returns
-  bool prefetch = false;             // the CPU's mapping goes with the pages (to a device) or comes (to the host)
-  bool detached = false;             // a hint: nothing is waited for or evicted; with a null stream
-  bool revoke_cpu = false;           // host scopes with a stream: the CPU waits like everybody else
+  stream_record* stream = nullptr;  // null: all is there when begin returns
+  bool prefetch = false;            // the CPU's mapping goes with the pages (to a device) or comes (to the host)
+  bool detached = false;            // a hint: nothing is waited for or evicted; with a null stream
+  bool revoke_cpu = false;          // host scopes with a stream: the CPU waits like everybody else
 };
 
 class scope {

@@ -21,9 +21,9 @@ gm_status make_stream(int node, gm_stream* stream, void* native, bool from_nativ
   if (made == nullptr) return to_c(fail(status::no_memory, "no memory for a stream"));
   made->node = device.node;
   made->device = &device;
-  const gm_status result =
-      from_native ? device.api->stream_from_native(device.handle, native, &made->handle)
-                  : device.api->stream_create(device.handle, device::stream_ordinary, &made->handle);
+  const gm_status result = from_native
+                               ? device.api->stream_from_native(device.handle, native, &made->handle)
+                               : device.api->stream_create(device.handle, device::stream_ordinary, &made->handle);
   if (const status s = device::check_device(*device.api, result, "making a stream"); s != status::ok) {
     delete made;
     return to_c(s);
@@ -72,15 +72,17 @@ gm_status gm_stream_call(gm_stream stream, void (*function)(void*), void* argume
   return to_c(device::check_device(api, api.call(stream->handle, function, argument), "queueing a call"));
 }
 
-gm_status gm_stream_launch(gm_stream stream, size_t count, void (*body)(void*, size_t, size_t),
-                           void (*finish)(void*), void* argument) {
+gm_status gm_stream_launch(gm_stream stream, size_t count, void (*body)(void*, size_t, size_t), void (*finish)(void*),
+                           void* argument) {
   if (const gm_status s = need_stream(stream); s != GM_OK) return s;
   if (body == nullptr) return to_c(fail(status::invalid_argument, "the body is null"));
   const device::backend_table& api = *stream->device->api;
   if ((stream->device->info.capabilities & device::has_host_launch) == 0)
-    return to_c(fail(status::unsupported, "kernels of node %u (%s) are not host code: compile the source with its compiler",
-                     stream->node, stream->device->info.name));
-  return to_c(device::check_device(api, api.launch(stream->handle, count, body, finish, argument), "launching a kernel"));
+    return to_c(fail(status::unsupported,
+                     "kernels of node %u (%s) are not host code: compile the source with its compiler", stream->node,
+                     stream->device->info.name));
+  return to_c(
+      device::check_device(api, api.launch(stream->handle, count, body, finish, argument), "launching a kernel"));
 }
 
 int gm_stream_node(gm_stream stream) { return stream != nullptr ? static_cast<int>(stream->node) : GM_HOST; }
@@ -88,7 +90,8 @@ int gm_stream_node(gm_stream stream) { return stream != nullptr ? static_cast<in
 gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t count, gm_scope* result) try {
   runtime* rt = current();
   if (rt == nullptr) return not_running();
-  if (accesses == nullptr || count == 0) return to_c(fail(status::invalid_argument, "no ranges: accesses null or count 0"));
+  if (accesses == nullptr || count == 0)
+    return to_c(fail(status::invalid_argument, "no ranges: accesses null or count 0"));
   if (result == nullptr) return to_c(fail(status::invalid_argument, "scope is null"));
   scope_request request;
   request.node = stream != nullptr ? stream->node : 1;
@@ -97,8 +100,8 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
   for (size_t i = 0; i < count; ++i) {
     const gm_access& a = accesses[i];
     if (a.mode != GM_READ && a.mode != GM_WRITE && a.mode != GM_READ_WRITE)
-      return to_c(fail(status::invalid_argument, "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE", i,
-                       static_cast<int>(a.mode)));
+      return to_c(fail(status::invalid_argument, "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE",
+                       i, static_cast<int>(a.mode)));
     byte_range range;
     if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
     request.ranges.push_back({range, a.mode});

@@ -98,18 +98,19 @@ status queue_device_work(const runtime& rt, const scope& held, const side& to, c
                            : device::direction::device_to_device};
   const bool queued = held.stream() != nullptr;
   unit_waiter waiter;
-  const gm_status submitted = device.api->transfer(queued ? held.stream()->handle : device.to_device, &fill,
-                                                   from == nullptr ? 1 : 0, &copy, from != nullptr ? 1 : 0,
-                                                   queued ? nullptr : unit_waiter::done, &waiter, nullptr);
+  const gm_status submitted =
+      device.api->transfer(queued ? held.stream()->handle : device.to_device, &fill, from == nullptr ? 1 : 0, &copy,
+                           from != nullptr ? 1 : 0, queued ? nullptr : unit_waiter::done, &waiter, nullptr);
   if (const status s = device::check_device(*device.api, submitted, "copying memory"); s != status::ok || queued)
     return s;
   const gm_status result = waiter.wait();
-  return result == GM_OK ? status::ok : fail(static_cast<status>(result), "copying memory on node %u failed", held.node());
+  return result == GM_OK ? status::ok
+                         : fail(static_cast<status>(result), "copying memory on node %u failed", held.node());
 }
 
 // from null: memset.
-status transfer(runtime& rt, void* destination, const void* source, int value, std::size_t bytes, bool is_copy, int node,
-                gm_stream stream) {
+status transfer(runtime& rt, void* destination, const void* source, int value, std::size_t bytes, bool is_copy,
+                int node, gm_stream stream) {
   if (const status s = check_node(rt, node, true); s != status::ok) return s;
   if (bytes == 0) return status::ok;
   const auto n = static_cast<unsigned>(node);
@@ -122,7 +123,8 @@ status transfer(runtime& rt, void* destination, const void* source, int value, s
     return fail(status::not_managed, "neither side is memory that gm_malloc handed out");
   const auto a = reinterpret_cast<std::uintptr_t>(destination);
   const auto b = reinterpret_cast<std::uintptr_t>(source);
-  if (is_copy && a < b + bytes && b < a + bytes) return fail(status::invalid_argument, "source and destination overlap");
+  if (is_copy && a < b + bytes && b < a + bytes)
+    return fail(status::invalid_argument, "source and destination overlap");
   if (stream != nullptr && n != host_node && stream->node != n)
     return fail(status::invalid_argument, "the stream is of node %u, not of node %u", stream->node, n);
 

@@ -9,10 +9,10 @@ namespace gm {
 [[noreturn, gnu::cold, gnu::format(printf, 1, 2)]] void abort_with(const char* format, ...);
 }  // namespace gm
 
-#define GM_CHECK(condition)                                                              \
-  do {                                                                                   \
-    if (!(condition)) [[unlikely]]                                                       \
-      ::gm::die(__FILE__, __LINE__, "%s", #condition);                                   \
+#define GM_CHECK(condition)                            \
+  do {                                                 \
+    if (!(condition)) [[unlikely]]                     \
+      ::gm::die(__FILE__, __LINE__, "%s", #condition); \
   } while (0)
 
 #ifdef GMEM_DEBUG_CHECKS

@@ -10,14 +10,14 @@
 namespace gm::inject {
 
 enum class point : std::uint8_t {
-  table_memory,    // memory for the page table's chunk
-  host_memory,     // memory for host pages (populate, zero-fill)
-  record_memory,   // memory for scopes, moves, extents, advice
-  map_pages,       // UFFDIO_CONTINUE
-  zero_pages,      // UFFDIO_ZEROPAGE
-  protect_pages,   // UFFDIO_WRITEPROTECT
-  drop_pages,      // MADV_DONTNEED
-  punch_pages,     // fallocate(PUNCH_HOLE)
+  table_memory,   // memory for the page table's chunk
+  host_memory,    // memory for host pages (populate, zero-fill)
+  record_memory,  // memory for scopes, moves, extents, advice
+  map_pages,      // UFFDIO_CONTINUE
+  zero_pages,     // UFFDIO_ZEROPAGE
+  protect_pages,  // UFFDIO_WRITEPROTECT
+  drop_pages,     // MADV_DONTNEED
+  punch_pages,    // fallocate(PUNCH_HOLE)
   thread_start,
   count_
 };

@@ -35,7 +35,8 @@ class mutex {
   }
   bool try_lock() {
     std::uint32_t expected = 0;
-    if (!state_.compare_exchange_strong(expected, 1, std::memory_order_acquire, std::memory_order_relaxed)) return false;
+    if (!state_.compare_exchange_strong(expected, 1, std::memory_order_acquire, std::memory_order_relaxed))
+      return false;
     rank_acquired(Rank);
     return true;
   }

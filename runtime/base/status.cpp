@@ -13,15 +13,24 @@ thread_local char message[512];
 
 const char* status_name(status value) {
   switch (value) {
-    case status::ok: return "GM_OK";
-    case status::invalid_argument: return "GM_ERROR_INVALID_ARGUMENT";
-    case status::not_managed: return "GM_ERROR_NOT_MANAGED";
-    case status::no_memory: return "GM_ERROR_NO_MEMORY";
-    case status::unsupported: return "GM_ERROR_UNSUPPORTED";
-    case status::busy: return "GM_ERROR_BUSY";
-    case status::permission: return "GM_ERROR_PERMISSION";
-    case status::device: return "GM_ERROR_DEVICE";
-    case status::system: return "GM_ERROR_SYSTEM";
+    case status::ok:
+      return "GM_OK";
+    case status::invalid_argument:
+      return "GM_ERROR_INVALID_ARGUMENT";
+    case status::not_managed:
+      return "GM_ERROR_NOT_MANAGED";
+    case status::no_memory:
+      return "GM_ERROR_NO_MEMORY";
+    case status::unsupported:
+      return "GM_ERROR_UNSUPPORTED";
+    case status::busy:
+      return "GM_ERROR_BUSY";
+    case status::permission:
+      return "GM_ERROR_PERMISSION";
+    case status::device:
+      return "GM_ERROR_DEVICE";
+    case status::system:
+      return "GM_ERROR_SYSTEM";
   }
   return "unknown status";
 }

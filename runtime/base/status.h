@@ -9,16 +9,16 @@
 
 namespace gm {
 
-enum class [[nodiscard]] status : int {
-  ok = GM_OK,
-  invalid_argument = GM_ERROR_INVALID_ARGUMENT,
-  not_managed = GM_ERROR_NOT_MANAGED,
-  no_memory = GM_ERROR_NO_MEMORY,
-  unsupported = GM_ERROR_UNSUPPORTED,
-  busy = GM_ERROR_BUSY,
-  permission = GM_ERROR_PERMISSION,
-  device = GM_ERROR_DEVICE,
-  system = GM_ERROR_SYSTEM,
+enum class [[nodiscard]] status : int{
+    ok = GM_OK,
+    invalid_argument = GM_ERROR_INVALID_ARGUMENT,
+    not_managed = GM_ERROR_NOT_MANAGED,
+    no_memory = GM_ERROR_NO_MEMORY,
+    unsupported = GM_ERROR_UNSUPPORTED,
+    busy = GM_ERROR_BUSY,
+    permission = GM_ERROR_PERMISSION,
+    device = GM_ERROR_DEVICE,
+    system = GM_ERROR_SYSTEM,
 };
 
 const char* status_name(status);

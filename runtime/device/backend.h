@@ -7,8 +7,9 @@
 //   open -> device_open (each device) -> piece_create / stream_create / work ... -> device_close -> close
 //
 // Pieces.   Device memory comes in pieces of whole 2 MiB frames. With a window (has_window), a piece stands at
-//           window_base + offset, where offset is the arena offset of the block it will hold. Without one, a piece is one
-//           contiguous range wherever the device puts it. Contents are undefined: the runtime fills what must be zero.
+//           window_base + offset, where offset is the arena offset of the block it will hold. Without one, a piece is
+//           one contiguous range wherever the device puts it. Contents are undefined: the runtime fills what must be
+//           zero.
 // Streams.  A stream is a queue of work done in order. Enqueueing never waits for queued work unless the queue is full,
 //           and a queue that holds no call() always drains by itself. Any number of threads may enqueue on one stream;
 //           work of one call stays together, so copy() with a callback is one unit.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// backend_loader.h - finds backends by name and loads them: libgmem-<name>.so in the folder of the object that this code
-// is part of, nowhere else.
+// backend_loader.h - finds backends by name and loads them: libgmem-<name>.so in the folder of the object that this
+// code is part of, nowhere else.
 #pragma once
 
 #include "base/status.h"

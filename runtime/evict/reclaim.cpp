@@ -82,6 +82,8 @@ void reclaim(vm_object& vm, extent& e) {
     deferred& aside = put_aside();
     try {
       lock_guard guard(aside.lock);
+      // Room for those that a retry has off the list at the moment too: putting back never allocates.
+      aside.frees.reserve(vm.deferred_frees.load(std::memory_order_relaxed) + 1);
       aside.frees.emplace_back(&vm, &e);
       vm.deferred_frees.fetch_add(1, std::memory_order_release);
     } catch (const std::bad_alloc&) {
@@ -89,15 +91,18 @@ void reclaim(vm_object& vm, extent& e) {
       return;
     }
     // What was busy may have ended before it was put aside.
-    if (!anything_busy(vm, e)) retry_deferred_frees(vm);
+    retry_deferred_frees(vm);
     return;
   }
   if (vm.deferred_frees.load(std::memory_order_acquire) != 0) retry_deferred_frees(vm);
 }
 
-void retry_deferred_frees(vm_object& vm) {
-  // One at a time, each at most once a call: what is still held up goes back behind the others.
+namespace {
+
+// Each free that was put aside once. True if some had to go back.
+bool retry_each_once(vm_object& vm) {
   deferred& aside = put_aside();
+  bool some_left = false;
   for (std::uint64_t left = vm.deferred_frees.load(std::memory_order_acquire); left > 0; --left) {
     extent* e = nullptr;
     {
@@ -109,13 +114,25 @@ void retry_deferred_frees(vm_object& vm) {
           break;
         }
     }
-    if (e == nullptr) return;
+    if (e == nullptr) break;
     if (try_reclaim(vm, *e)) {
       vm.deferred_frees.fetch_sub(1, std::memory_order_release);
     } else {
+      some_left = true;
       lock_guard guard(aside.lock);
-      aside.frees.emplace_back(&vm, e);  // there is room: one was just erased
+      aside.frees.emplace_back(&vm, e);
     }
+  }
+  return some_left;
+}
+
+}  // namespace
+
+void retry_deferred_frees(vm_object& vm) {
+  // A move that ends while its extent is off the list finds nothing to retry: we do it in its place.
+  for (;;) {
+    const std::uint64_t ended = vm.moves_ended.load(std::memory_order_acquire);
+    if (!retry_each_once(vm) || vm.moves_ended.load(std::memory_order_acquire) == ended) return;
   }
 }
 

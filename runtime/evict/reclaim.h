@@ -6,9 +6,9 @@
 
 namespace gm {
 
-// The extent is retired and has no references. Its pages are given back everywhere and its addresses are free again; when
-// a move still copies some of them, or the system refuses, the extent is put aside and tried again after later moves
-// and frees. Any thread, no lock held; waits for nothing.
+// The extent is retired and has no references. Its pages are given back everywhere and its addresses are free again;
+// when a move still copies some of them, or the system refuses, the extent is put aside and tried again after later
+// moves and frees. Any thread, no lock held; waits for nothing.
 void reclaim(vm_object&, extent&);
 void retry_deferred_frees(vm_object&);
 

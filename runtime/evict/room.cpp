@@ -70,11 +70,8 @@ bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_ind
     }
     status s = status::no_memory;
     if (m != nullptr) {
-      const move_request request{.destination = host_node,
-                                 .source = device.node,
-                                 .pages = home,
-                                 .done = write_back_done,
-                                 .owner = &all};
+      const move_request request{
+          .destination = host_node, .source = device.node, .pages = home, .done = write_back_done, .owner = &all};
       s = begin_move_locked(vm, index, b, request, *m, plan);
     }
     if (s != status::ok) {
@@ -143,8 +140,7 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
 }
 
 // One round through the pool, oldest first, until so many frames came free. Returns how many did.
-std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames,
-                          status& failure) {
+std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames, status& failure) {
   constexpr std::size_t batch = 64;
   std::uint32_t freed = 0;
   for (std::size_t skip = 0; freed < frames;) {
@@ -200,8 +196,7 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
       if (const status s = make_room(vm, moves, device, wanted.blocks); s != status::ok) return s;
       continue;
     }
-    const gm_status made =
-        device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
+    const gm_status made = device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
     if (made == GM_OK) break;
     const status failed = device::check_device(*device.api, made, "device memory");
     for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);

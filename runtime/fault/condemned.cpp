@@ -58,9 +58,10 @@ signal_verdict condemned::sentence(std::uint64_t offset, offence what) const {
                this_thread(), address);
       return signal_verdict::bus_error;
     case offence::no_memory:
-      log_line(log_level::error,
-               "thread %d touched %p, and there is no host memory for the page (GM_HOST_BUDGET, or the system's): SIGBUS",
-               this_thread(), address);
+      log_line(
+          log_level::error,
+          "thread %d touched %p, and there is no host memory for the page (GM_HOST_BUDGET, or the system's): SIGBUS",
+          this_thread(), address);
       return signal_verdict::bus_error;
     case offence::failed_copy:
       log_line(log_level::error, "thread %d touched %p, and the page could not be brought to the host: SIGBUS",

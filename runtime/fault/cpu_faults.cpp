@@ -17,8 +17,8 @@ offence offence_of(status s) { return s == status::no_memory ? offence::no_memor
 
 }  // namespace
 
-// The kernel may have lost a page that the table says is mapped (it may reclaim page tables): it is mapped again, one OS
-// page, as the table allows. Also wakes a thread whose fault another one's had served already.
+// The kernel may have lost a page that the table says is mapped (it may reclaim page tables): it is mapped again, one
+// OS page, as the table allows. Also wakes a thread whose fault another one's had served already.
 void cpu_faults::repair_locked(block_index index, block& b, const cpu_fault& fault, page_mask page) {
   (void)index;
   const byte_range os_page{fault.offset, fault.offset + os_page_bytes};
@@ -70,9 +70,14 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
   if (b.leases != 0) {
     const page_index touched = page_of(fault.offset);
     switch (vm_.leases.cpu_verdict(touched, fault.access, fault.thread)) {
-      case lease_table::verdict::free: break;
-      case lease_table::verdict::wait: b.parked |= page; return outcome::wait_scope;
-      case lease_table::verdict::own: why = offence::own_scope; return outcome::offending;
+      case lease_table::verdict::free:
+        break;
+      case lease_table::verdict::wait:
+        b.parked |= page;
+        return outcome::wait_scope;
+      case lease_table::verdict::own:
+        why = offence::own_scope;
+        return outcome::offending;
     }
     // A page that a scope reads may be read here too, but not written.
     if (vm_.leases.cpu_verdict(touched, cpu_access::write, 0) != lease_table::verdict::free) read_only = page;
@@ -164,10 +169,15 @@ void cpu_faults::handle(const cpu_fault& fault) {
   vm_.stats.node[host_node].faults.add();
   offence why{};
   switch (serve(fault, why)) {
-    case outcome::served: break;
+    case outcome::served:
+      break;
     case outcome::wait_copy:
-    case outcome::wait_scope: vm_.stats.parked_faults.add(); break;
-    case outcome::offending: offenders_.condemn(fault.offset, fault.thread, why); break;
+    case outcome::wait_scope:
+      vm_.stats.parked_faults.add();
+      break;
+    case outcome::offending:
+      offenders_.condemn(fault.offset, fault.thread, why);
+      break;
   }
   vm_.stats.fault_time_ns.add(now_ns() - start);
 }

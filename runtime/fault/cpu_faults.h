@@ -30,10 +30,10 @@ class cpu_faults {
   cpu_faults(vm_object& vm, move_pool& moves, condemned& offenders) : vm_(vm), moves_(moves), offenders_(offenders) {}
 
   enum class outcome : std::uint8_t {
-    served,        // the access may be repeated
-    wait_copy,     // parked: page is busy
-    wait_scope,    // parked: a scope is in the way
-    offending,     // what to condemn it for is in `why`
+    served,      // the access may be repeated
+    wait_copy,   // parked: page is busy
+    wait_scope,  // parked: a scope is in the way
+    offending,   // what to condemn it for is in `why`
   };
   outcome serve(const cpu_fault&, offence& why);
 

@@ -44,8 +44,9 @@ void* allocate(std::size_t alignment, std::size_t bytes) {
   }
   extent* e = rt->vm.extents.allocate(bytes, alignment);
   if (e == nullptr) {
-    (void)fail(status::no_memory, "the arena of %llu bytes has no room for %zu more (GM_ARENA_SIZE), or there is no "
-                                  "memory to record it",
+    (void)fail(status::no_memory,
+               "the arena of %llu bytes has no room for %zu more (GM_ARENA_SIZE), or there is no "
+               "memory to record it",
                static_cast<unsigned long long>(rt->vm.memory.bytes()), bytes);
     errno = ENOMEM;
     return nullptr;
@@ -68,8 +69,8 @@ void* allocate(std::size_t alignment, std::size_t bytes) {
 void free_or_abort(runtime& rt, void* pointer, const char* function) {
   extent* e = rt.vm.memory.contains(pointer) ? rt.vm.extents.retire(rt.vm.memory.offset_of(pointer)) : nullptr;
   if (e == nullptr)
-    abort_with("%s(%p): not the start of a live allocation (freed twice, from another allocator, or inside one)", function,
-               pointer);
+    abort_with("%s(%p): not the start of a live allocation (freed twice, from another allocator, or inside one)",
+               function, pointer);
   mark_pages(rt.vm, *e, false);
   if (rt.vm.extents.drop_reference(*e)) reclaim(rt.vm, *e);
 }
@@ -126,7 +127,8 @@ void* gm_realloc(void* pointer, size_t bytes) {
     free_or_abort(*rt, pointer, "gm_realloc");
     return nullptr;
   }
-  extent* old = rt->vm.memory.contains(pointer) ? rt->vm.extents.reference_start(rt->vm.memory.offset_of(pointer)) : nullptr;
+  extent* old =
+      rt->vm.memory.contains(pointer) ? rt->vm.extents.reference_start(rt->vm.memory.offset_of(pointer)) : nullptr;
   if (old == nullptr) abort_with("gm_realloc(%p): not the start of a live allocation", pointer);
   const std::uint64_t old_bytes = old->bytes().bytes();
   void* result = pointer;
@@ -152,7 +154,8 @@ void* gm_realloc(void* pointer, size_t bytes) {
 void gm_free(void* pointer) {
   if (pointer == nullptr) return;
   runtime* rt = running();
-  if (rt == nullptr) abort_with("gm_free(%p): gmem does not run (never started, shut down, or a forked child)", pointer);
+  if (rt == nullptr)
+    abort_with("gm_free(%p): gmem does not run (never started, shut down, or a forked child)", pointer);
   free_or_abort(*rt, pointer, "gm_free");
 }
 

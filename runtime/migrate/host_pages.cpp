@@ -18,14 +18,19 @@ status for_runs(const vm_object& vm, block_index index, page_mask pages, Act act
   return result;
 }
 
+status over_budget(const vm_object& vm) {
+  const std::uint64_t bytes = vm.host.limit() * page_bytes;
+  return fail(status::no_memory, "the host budget of %llu bytes is exhausted (GM_HOST_BUDGET)",
+              static_cast<unsigned long long>(bytes));
+}
+
 }  // namespace
 
 status back_host_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
   const page_mask missing = pages & ~b.backed;
   if (missing == no_pages) return status::ok;
   if (!vm.host.charge(count_pages(missing)))
-    return fail(status::no_memory, "the host budget of %llu bytes is exhausted (GM_HOST_BUDGET)",
-                static_cast<unsigned long long>(vm.host.limit() * page_bytes));
+    return over_budget(vm);
   page_mask done = no_pages;
   const status s = for_runs(
       vm, index, missing, [&](byte_range r) { return vm.memory.populate(r); }, [&](page_mask run) { done |= run; });
@@ -71,8 +76,7 @@ status grant_cpu_locked(vm_object& vm, block_index index, block& b, page_mask pa
 status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
   if (pages == no_pages) return status::ok;
   if (!vm.host.charge(count_pages(pages & ~b.backed)))
-    return fail(status::no_memory, "the host budget of %llu bytes is exhausted (GM_HOST_BUDGET)",
-                static_cast<unsigned long long>(vm.host.limit() * page_bytes));
+    return over_budget(vm);
   page_mask done = no_pages;
   const status s = for_runs(
       vm, index, pages, [&](byte_range r) { return vm.cpu->map_zero(r); },
@@ -86,9 +90,7 @@ status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_
   if (s == status::ok) return s;
   // The run that failed may be half there: it is taken out of the kernel's tables and of the memfd again.
   const page_mask left = pages & ~done;
-  for_each_run(left, [&](unsigned first, unsigned count) {
-    (void)vm.memory.punch(vm.bytes_of(index, first, count));
-  });
+  for_each_run(left, [&](unsigned first, unsigned count) { (void)vm.memory.punch(vm.bytes_of(index, first, count)); });
   vm.host.uncharge(count_pages(left));
   return s;
 }

@@ -4,8 +4,8 @@
 //   begin --> in flight --complete--> recorded            only begin can fail; a failed copy cancels:
 //                       \--cancel---> as before           the old state is in force, save that the CPU may have lost
 //                                                         mappings of pages that stay valid on the host
-// begin_locked() checks, takes write permission away from whoever has it, marks the pages busy and plans the copies. The
-// caller then drops the block's lock and calls submit(). When the copies are done, on a thread of the backend:
+// begin_locked() checks, takes write permission away from whoever has it, marks the pages busy and plans the copies.
+// The caller then drops the block's lock and calls submit(). When the copies are done, on a thread of the backend:
 // complete() records the new valid sets, maps what the CPU waits for, wakes parked faults, and reports to the owner.
 // While pages are busy nobody else changes them; their source copies stay valid and readable.
 //
@@ -30,16 +30,16 @@ struct move {
   vm_object* vm = nullptr;
   block_index index;
   unsigned destination = host_node;
-  unsigned source = host_node;      // of a move to the host
+  unsigned source = host_node;  // of a move to the host
   page_mask pages = no_pages;
-  page_mask exclusive = no_pages;   // of those: afterwards the destination alone is valid, and may write
-  page_mask grant = no_pages;       // of a move to the host: pages to map for the CPU afterwards
-  page_mask filled = no_pages;      // pages that were NOMAP
-  page_mask inherited = no_pages;   // pages whose source is a device with a newer copy than the host's
+  page_mask exclusive = no_pages;  // of those: afterwards the destination alone is valid, and may write
+  page_mask grant = no_pages;      // of a move to the host: pages to map for the CPU afterwards
+  page_mask filled = no_pages;     // pages that were NOMAP
+  page_mask inherited = no_pages;  // pages whose source is a device with a newer copy than the host's
   move_done done = nullptr;
   void* owner = nullptr;
   device::stream* stream = nullptr;
-  device::fence fence;              // after submit(): completes behind the recording
+  device::fence fence;  // after submit(): completes behind the recording
   move* next = nullptr;
 };
 
@@ -53,11 +53,11 @@ struct copy_plan {
 
 struct move_request {
   unsigned destination = host_node;
-  unsigned source = host_node;     // device to copy from, for a move to the host
-  page_mask pages = no_pages;      // none of them valid on the destination, none busy
+  unsigned source = host_node;  // device to copy from, for a move to the host
+  page_mask pages = no_pages;   // none of them valid on the destination, none busy
   page_mask exclusive = no_pages;
   page_mask grant = no_pages;
-  bool keep_cpu_mapping = false;   // the CPU keeps reading what is copied from the host and not exclusive
+  bool keep_cpu_mapping = false;     // the CPU keeps reading what is copied from the host and not exclusive
   device::stream* stream = nullptr;  // null: the device's own copy streams
   move_done done = nullptr;
   void* owner = nullptr;

@@ -24,8 +24,8 @@ std::uintptr_t map_aligned(int fd, std::uint64_t bytes) {
   if (reserved == MAP_FAILED) return 0;
   const auto start = reinterpret_cast<std::uintptr_t>(reserved);
   const std::uintptr_t base = round_up(start, block_bytes);
-  void* mapped = mmap(reinterpret_cast<void*>(base), bytes, PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
+  void* mapped =
+      mmap(reinterpret_cast<void*>(base), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
   if (mapped == MAP_FAILED) {
     unmap(start, bytes + block_bytes);
     return 0;

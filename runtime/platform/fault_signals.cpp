@@ -56,9 +56,12 @@ void on_sigbus(int number, siginfo_t* info, void* context) {
       callback == nullptr ? signal_verdict::not_ours : callback(info->si_addr, access_of(context));
   errno = saved_errno;
   switch (verdict) {
-    case signal_verdict::try_again: return;
+    case signal_verdict::try_again:
+      return;
     case signal_verdict::not_ours:
-    case signal_verdict::bus_error: pass_on(before_us, number, info, context); return;
+    case signal_verdict::bus_error:
+      pass_on(before_us, number, info, context);
+      return;
     case signal_verdict::wild: {
       struct sigaction segv {};
       sigaction(SIGSEGV, nullptr, &segv);

@@ -88,10 +88,11 @@ status userfault::handshake(fault_mode mode) {
     if (result != 0) return fail_errno("asking what userfaultfd can do");
   }
   if ((api.features & needed_features) != needed_features)
-    return fail(status::unsupported,
-                "this kernel's userfaultfd lacks features 0x%llx of those needed (MINOR and WP faults on shared memory): "
-                "Linux 5.19 or later has them",
-                static_cast<unsigned long long>(needed_features & ~api.features));
+    return fail(
+        status::unsupported,
+        "this kernel's userfaultfd lacks features 0x%llx of those needed (MINOR and WP faults on shared memory): "
+        "Linux 5.19 or later has them",
+        static_cast<unsigned long long>(needed_features & ~api.features));
   can_poison_ = (api.features & UFFD_FEATURE_POISON) != 0;
   fd_ = open_descriptor(user_mode_only_);
   if (fd_ < 0) return fail_errno("opening userfaultfd");
@@ -113,9 +114,10 @@ status userfault::open(const arena& memory, fault_mode mode) {
   request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
   if (ioctl(fd_, UFFDIO_REGISTER, &request) != 0) return fail_errno("registering the arena with userfaultfd");
   if (user_mode_only_ && mode == fault_mode::thread)
-    log_line(log_level::warn,
-             "userfaultfd serves user-mode faults only here: read(2), write(2) and other system calls on managed memory "
-             "that is not on the host fail with EFAULT. Access to /dev/userfaultfd or CAP_SYS_PTRACE mends it");
+    log_line(
+        log_level::warn,
+        "userfaultfd serves user-mode faults only here: read(2), write(2) and other system calls on managed memory "
+        "that is not on the host fail with EFAULT. Access to /dev/userfaultfd or CAP_SYS_PTRACE mends it");
   return status::ok;
 }
 
@@ -124,16 +126,18 @@ status userfault::map(byte_range range, cpu_access access) {
   uffdio_continue request{};
   request.range = {arena_->user_base() + range.begin, range.bytes()};
   request.mode = access == cpu_access::read ? UFFDIO_CONTINUE_MODE_WP : 0;
-  return for_whole_range(fd_, UFFDIO_CONTINUE, request, [](const uffdio_continue& r) { return r.mapped; },
-                         "mapping host pages (UFFDIO_CONTINUE)");
+  return for_whole_range(
+      fd_, UFFDIO_CONTINUE, request, [](const uffdio_continue& r) { return r.mapped; },
+      "mapping host pages (UFFDIO_CONTINUE)");
 }
 
 status userfault::map_zero(byte_range range) {
   if (inject::fails(inject::point::zero_pages)) return injected("making zero pages");
   uffdio_zeropage request{};
   request.range = {arena_->user_base() + range.begin, range.bytes()};
-  return for_whole_range(fd_, UFFDIO_ZEROPAGE, request, [](const uffdio_zeropage& r) { return r.zeropage; },
-                         "making zero pages (UFFDIO_ZEROPAGE)");
+  return for_whole_range(
+      fd_, UFFDIO_ZEROPAGE, request, [](const uffdio_zeropage& r) { return r.zeropage; },
+      "making zero pages (UFFDIO_ZEROPAGE)");
 }
 
 status userfault::protect(byte_range range, bool deny) {

@@ -9,9 +9,9 @@
 //   parked      set: a CPU thread may sleep on it and is woken when what it waits for is over
 //   willneed    set: advised and not yet there
 //   valid[n]    set: node n holds a current copy.  No node valid: NOMAP, the page reads as zero
-//   writable[n] set: node n may write. For the host: mapped writable. For a device: it was last to get the page to write
-//   dirty[n]    devices only. set: its copy is newer than what the host last held
-//   pinned[n]   set: gm_pin holds it there
+//   writable[n] set: node n may write. For the host: mapped writable. For a device: it was last to get the page to
+//   write dirty[n]    devices only. set: its copy is newer than what the host last held pinned[n]   set: gm_pin holds
+//   it there
 // Invariants, checked by debug_validate(); a busy page is exempt from I1 to I3 until its move has ended:
 //   I1 writable[n] => valid = {n}.                  I2 two nodes valid => nobody writable.
 //   I3 readable => valid[0]; writable[0] => readable.
@@ -38,9 +38,9 @@ struct node_pages {
   page_mask writable;
   page_mask dirty;
   page_mask pinned;
-  std::uint32_t leases;     // active scopes on this node that touch the block
+  std::uint32_t leases;          // active scopes on this node that touch the block
   std::uint32_t frame_plus_one;  // 0: no frame. Zeroed memory is a valid empty block
-  std::uint64_t address;    // by which the device reaches the block's first byte; 0 without a frame
+  std::uint64_t address;         // by which the device reaches the block's first byte; 0 without a frame
 
   frame_index frame() const { return frame_plus_one - 1; }
   bool has_frame() const { return frame_plus_one != 0; }

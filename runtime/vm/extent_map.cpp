@@ -202,8 +202,8 @@ std::uint64_t extent_map::live_bytes() const {
 std::uint64_t extent_map::metadata_bytes() const {
   lock_guard guard(lock_);
   constexpr std::uint64_t node_overhead = 48;  // of the standard containers' trees, and malloc's own
-  return extents_.size() * (sizeof(extent) + 8 + node_overhead) +
-         free_runs_.size() * 2 * (16 + node_overhead) + shared_.size() * (16 + node_overhead);
+  return extents_.size() * (sizeof(extent) + 8 + node_overhead) + free_runs_.size() * 2 * (16 + node_overhead) +
+         shared_.size() * (16 + node_overhead);
 }
 
 }  // namespace gm

@@ -2,9 +2,9 @@
 // extent_map.h - which addresses of the arena are allocated.
 //
 //   free --allocate--> live --retire--> retired --(last reference gone)--> reclaimable --release--> free
-// An extent is one allocation, of whole pages. From 2 MiB up it has whole blocks of its own, aligned to a block. Smaller
-// ones share blocks with each other and never straddle two, so that every allocation is contiguous also on a device
-// without a window. Free runs of blocks coalesce; a shared block with no extent left becomes a free block again.
+// An extent is one allocation, of whole pages. From 2 MiB up it has whole blocks of its own, aligned to a block.
+// Smaller ones share blocks with each other and never straddle two, so that every allocation is contiguous also on a
+// device without a window. Free runs of blocks coalesce; a shared block with no extent left becomes a free block again.
 // References: an operation that uses an extent's memory holds one, so that a free meanwhile (retire) does not let the
 // addresses be handed out again under it. Whoever drops the last one reclaims the memory and then calls release().
 // The last block of the arena is never handed out.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// host_budget.h - how many host pages exist in the memfd, and how many may. A page is charged before it is populated and
-// uncharged after it is punched. Threads: any, no lock.
+// host_budget.h - how many host pages exist in the memfd, and how many may. A page is charged before it is populated
+// and uncharged after it is punched. Threads: any, no lock.
 #pragma once
 
 #include <atomic>

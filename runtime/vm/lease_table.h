@@ -10,8 +10,8 @@
 // begin() takes all ranges at once or none, under one lock: leases never wait for each other half-taken.
 // Waiting: begin_or_wait() sleeps on the table's event, with nothing held. Threads that hold open leases and wait for
 // one another would sleep for ever: the last of the circle gets busy instead.
-// CPU accesses ask cpu_verdict() under their block's lock; blocks count their leases, so it is asked only where any are.
-// Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
+// CPU accesses ask cpu_verdict() under their block's lock; blocks count their leases, so it is asked only where any
+// are. Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
 #pragma once
 
 #include <cstdint>

@@ -53,7 +53,8 @@ bool validate_block_locked(const vm_object& vm, block_index index, const block& 
       return r.broken("I1/I2: block %llu: node %u may write 0x%x, valid there 0x%x, valid elsewhere 0x%x", at, n,
                       node.writable, node.valid, elsewhere);
     if (n == host_node) {
-      if ((node.dirty | node.frame_plus_one) != 0) return r.broken("block %llu: the host has frames or dirty pages", at);
+      if ((node.dirty | node.frame_plus_one) != 0)
+        return r.broken("block %llu: the host has frames or dirty pages", at);
       continue;
     }
     if (node.valid != 0 && !node.has_frame())

@@ -29,13 +29,14 @@ class vm_object {
   advice_map advices;
   host_budget host;
   counters stats;
-  unsigned nodes = 1;  // the host and the devices
+  unsigned nodes = 1;                                           // the host and the devices
   std::array<std::unique_ptr<device_node>, max_nodes> devices;  // [host_node] is null
 
   device_node& device(unsigned node) const { return *devices[node]; }
 
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
+  std::atomic<std::uint64_t> moves_ended{0};
   // Frees that a move in flight holds up, and who carries them out when a move has ended.
   std::atomic<std::uint64_t> deferred_frees{0};
   void (*retry_deferred_frees)(vm_object&) = nullptr;
