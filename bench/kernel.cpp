@@ -2,6 +2,8 @@
 // kernel.cpp - what managed memory costs inside a kernel once it is resident: kernel/resident.
 #include "gmem/parallel.hpp"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <string>
@@ -13,7 +15,7 @@
 namespace gm::bench {
 namespace {
 
-// y += x over 2 x 128 MiB of floats. Ours: open a scope on memory that is resident, launch, end, wait. Floor: launch
+// y += x over 2 x 64 MiB of floats. Ours: open a scope on memory that is resident, launch, end, wait. Floor: launch
 // the same body on memory of the device's kind that gmem does not know, and wait.
 class resident : public measurement {
  public:
@@ -27,25 +29,32 @@ class resident : public measurement {
 
   sample run(bool floor_first) override {
     constexpr double moved_bytes = 3.0 * count * sizeof(float);
-    sample result;
-    for (int launch = 0; launch < launches; ++launch) {
+    std::array<double, launches> ours_ns{}, floor_ns{};
+    for (std::size_t launch = 0; launch < launches; ++launch) {
       expected_ += x_value_;
       const sample once = time_both(
           floor_first, [&] { return time_ns([&] { launch_managed(); }); },
           [&] { return time_ns([&] { launch_floor(); }); });
-      result.ours_ns += once.ours_ns / launches;
-      result.floor_ns += once.floor_ns / launches;
+      ours_ns[launch] = once.ours_ns;
+      floor_ns[launch] = once.floor_ns;
       floor_first = !floor_first;
     }
+    sample result{median(ours_ns), median(floor_ns)};
     result.counters = {{"bytes_per_second", moved_bytes * 1e9 / result.ours_ns}};
     verify();
     return result;
   }
 
  private:
-  static constexpr std::size_t count = 128 * MiB / sizeof(float);
-  static constexpr int launches = 4;             // of each in a repetition, by turns: the goal leaves no room for noise
+  static constexpr std::size_t count = 64 * MiB / sizeof(float);
+  static constexpr std::size_t launches =
+      9;  // of each in a repetition, by turns, and the medians: the goal is near to 1
   static constexpr unsigned char x_byte = 0x3f;  // a float of 0x3f3f3f3f, about 0.75
+
+  static double median(std::array<double, launches>& values) {
+    std::nth_element(values.begin(), values.begin() + launches / 2, values.end());
+    return values[launches / 2];
+  }
 
   static float* floats(const plain_memory& memory) { return reinterpret_cast<float*>(memory.data()); }
   static float* floats(const managed_memory& memory) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // table.cpp - the logical page table: how long a look takes, how much memory it takes (table/query, table/metadata).
+#include <atomic>
 #include <fstream>
 #include <random>
 #include <string>
@@ -19,6 +20,7 @@ class query : public measurement {
   query() {
     memory_.advise(GM_ADVISE_RANDOM);
     for (std::size_t offset = 0; offset < bytes; offset += block_bytes) memory_.data()[offset] = std::byte{1};
+    for (bare_block& block : bare_) block.mask = 1;
     std::mt19937_64 random(11);
     for (std::uint32_t& page : pages_) page = static_cast<std::uint32_t>(random() % (bytes / page_bytes));
   }
@@ -37,15 +39,37 @@ class query : public measurement {
     std::uint64_t expected = 0;
     for (const std::uint32_t page : pages_) expected += page % (block_bytes / page_bytes) == 0;
     expect(on_host == expected, "gm_query names the wrong pages");
-    return {ns / static_cast<double>(pages_.size())};
+    sample result{ns / static_cast<double>(pages_.size())};
+    result.counters = {{"bare_ns", bare_ns()}};
+    return result;
   }
 
  private:
   static constexpr std::size_t bytes = 64 * GiB;
 
+  // What this machine needs now for a lock, a look and an unlock at random places in a table of that many blocks.
+  struct alignas(64) bare_block {
+    std::atomic<std::uint32_t> lock{0};
+    std::uint32_t mask = 0;
+  };
+  double bare_ns() {
+    std::uint64_t sum = 0;
+    const double ns = time_ns([&] {
+      for (const std::uint32_t page : pages_) {
+        bare_block& block = bare_[page / (block_bytes / page_bytes)];
+        block.lock.exchange(1, std::memory_order_acquire);
+        sum += block.mask;
+        block.lock.store(0, std::memory_order_release);
+      }
+    });
+    expect(sum == pages_.size(), "the bare table was misread");
+    return ns / static_cast<double>(pages_.size());
+  }
+
   session runtime_;
   managed_memory memory_{bytes};
   std::vector<std::uint32_t> pages_ = std::vector<std::uint32_t>(std::size_t{1} << 20);
+  std::vector<bare_block> bare_ = std::vector<bare_block>(bytes / block_bytes);
 };
 
 // Anonymous memory of this process in bytes; managed pages and device frames are shared memory and not in it.

@@ -89,7 +89,7 @@ void* gm_device_pointer(const void* pointer, int node) {
     const node_pages& there = b->node(d.node);
     if (d.windowed()) {
       address = d.info.window_base + offset;
-    } else if (there.leases != 0 && there.has_frame()) {
+    } else if (there.leases != 0 && there.has_frame() && rt->vm.leases.covers(page_of(offset), d.node)) {
       address = there.address + offset % block_bytes;
     } else {
       (void)fail(status::busy, "node %d has no window: %p has an address there only within a scope", node, pointer);

@@ -72,7 +72,7 @@ status runtime::start(const gm_options* given) {
   vm.host.create(config_.host_budget_bytes / page_bytes);
   if (const status s = vm.table.create(config_.arena_bytes, vm.nodes, vm.stats.metadata_bytes); s != status::ok)
     return s;
-  vm.extents.create(config_.arena_bytes);
+  vm.extents.create(config_.arena_bytes, vm.memory.user_base());
   if (const status s = moves.create(vm.stats.metadata_bytes); s != status::ok) return s;
   return status::ok;
 }

@@ -136,11 +136,18 @@ status scope::lease_blocks(std::uint32_t& missing_frames) {
   return status::ok;
 }
 
+// Remembers what would have to happen for there to be room.
+status scope::no_room(status s) {
+  if (s == status::no_memory) short_of_room_ = room::scopes;
+  if (s == status::busy) short_of_room_ = room::copies;
+  return s;
+}
+
 status scope::get_frames(std::uint32_t missing_frames) {
   device_node& d = device();
   // All at once first, so that write-backs overlap.
   if (!request_.detached) {
-    if (const status s = make_room(vm_, rt_.moves, d, missing_frames); s != status::ok) return s;
+    if (const status s = make_room(vm_, rt_.moves, d, missing_frames); s != status::ok) return no_room(s);
   } else if (d.pool.free_frames() < missing_frames) {
     return fail(status::no_memory, "not enough free frames on node %u", request_.node);
   }
@@ -266,7 +273,9 @@ status scope::copy_to_host(entry& e, device::stream* ordered) {
     const page_mask memory = (remote | e.write | nomap) & wanted & ~b.backed;
     if (memory != no_pages) {
       if (const status s = host_pages_for(e, lock, memory); s != status::ok) return s;
-      b.host().valid |= nomap & ~valid_anywhere(b, vm_.nodes) & b.backed;
+      const page_mask made = nomap & ~valid_anywhere(b, vm_.nodes) & b.backed;
+      b.host().valid |= made;
+      b.willneed &= ~made;
     }
     if (request_.revoke_cpu) {
       status s = revoke_cpu_locked(vm_, e.index, b, e.write);
@@ -383,17 +392,16 @@ status scope::try_begin(bool& try_again) {
                         : request_.stream == nullptr ? conflicts::wait
                                                      : conflicts::order;
   if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
-  seen_ = vm_.leases.changes().now();
+  retry_after_.leases = vm_.leases.changes().now();
+  retry_after_.moves = vm_.moves_ended.load(std::memory_order_acquire);
+  short_of_room_ = room::enough;
   status s = gather();
-  if (s == status::no_memory && !request_.detached && on_device()) {
-    switch (vm_.leases.room_on(request_.node, lease_, this_thread())) {
-      case lease_table::room::wait:
-        try_again = true;
-        break;
-      case lease_table::room::own:
-      case lease_table::room::none:
-        break;
-    }
+  if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
+    // Frames that others' scopes hold come free when those are released; but not for one who waits for himself.
+    if (vm_.leases.room_on(request_.node, lease_, this_thread()) == lease_table::room::wait)
+      try_again = true;
+    else if (short_of_room_ == room::copies)
+      try_again = true;
   }
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
   if (s == status::ok) s = copy_blocks(order);
@@ -419,6 +427,15 @@ status scope::try_begin(bool& try_again) {
   return status::ok;
 }
 
+void scope::wait_for_room() {
+  if (short_of_room_ == room::copies) {
+    vm_.moves_ended.wait(retry_after_.moves, std::memory_order_acquire);
+    return;
+  }
+  // Giving up our own lease is one change. Any other since we looked for room may have made some.
+  vm_.leases.changes().wait_past(retry_after_.leases + 1);
+}
+
 status scope::begin(runtime& rt, scope_request&& request, scope** begun) {
   if (inject::fails(inject::point::record_memory)) return fail(status::no_memory, "no memory for a scope (injected)");
   auto* made = new (std::nothrow) scope(rt, std::move(request));
@@ -434,8 +451,7 @@ status scope::begin(runtime& rt, scope_request&& request, scope** begun) {
       return status::ok;
     }
     if (!try_again) break;
-    // Giving up our own lease is one change. Any other since we looked for room may have made some.
-    rt.vm.leases.changes().wait_past(made->seen_ + 1);
+    made->wait_for_room();
     s = status::ok;
   }
   for (extent* e : made->extents_)

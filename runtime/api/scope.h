@@ -80,6 +80,8 @@ class scope {
   status lease_blocks(std::uint32_t& missing_frames);
   status get_frames(std::uint32_t missing_frames);
   bool finish_resident_locked(entry&);
+  status no_room(status);
+  void wait_for_room();
   void touch_frames();
   status copy_blocks(const lease_order&);
   status copy_to_device(entry&, device::stream* ordered);
@@ -110,8 +112,13 @@ class scope {
   std::atomic<int> failed_{GM_OK};
   // From here on a failed move fails the stream; before, begin() itself reports it.
   std::atomic<bool> begun_{false};
-  // What the table of leases had seen when gather() looked for room.
-  std::uint32_t seen_ = 0;
+  // Why gather() found no room, and what had happened when it looked.
+  enum class room : std::uint8_t { enough, scopes, copies };
+  room short_of_room_ = room::enough;
+  struct {
+    std::uint32_t leases = 0;
+    std::uint32_t moves = 0;
+  } retry_after_;
 };
 
 // Ranges of user pointers, checked: not null, not empty, inside one live allocation.

@@ -131,7 +131,7 @@ bool retry_each_once(vm_object& vm) {
 void retry_deferred_frees(vm_object& vm) {
   // A move that ends while its extent is off the list finds nothing to retry: we do it in its place.
   for (;;) {
-    const std::uint64_t ended = vm.moves_ended.load(std::memory_order_acquire);
+    const std::uint32_t ended = vm.moves_ended.load(std::memory_order_acquire);
     if (!retry_each_once(vm) || vm.moves_ended.load(std::memory_order_acquire) == ended) return;
   }
 }

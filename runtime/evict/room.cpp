@@ -48,6 +48,29 @@ std::uint64_t take_frame_locked(node_pages& here, frame_index& frame) {
   return address;
 }
 
+// Whether so many frames are held by pieces that could be evicted, now or when a copy in flight has ended: what cannot
+// suffice is not begun.
+bool could_free(const vm_object& vm, const device_node& device, std::uint32_t frames) {
+  constexpr std::size_t batch = 64;
+  piece pieces[batch];
+  std::uint32_t found = 0;
+  for (std::size_t skip = 0;; skip += batch) {
+    const std::size_t count = device.pool.victims(pieces, batch, skip);
+    for (std::size_t i = 0; i < count; ++i) {
+      bool fits = true;
+      for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k) {
+        block& b = vm.table.at({pieces[i].first.value + k});
+        block_guard guard(b.lock);
+        const node_pages& here = b.node(device.node);
+        fits = here.leases == 0 && here.pinned == 0;
+      }
+      if (fits) found += pieces[i].blocks;
+      if (found >= frames) return true;
+    }
+    if (count < batch) return false;
+  }
+}
+
 // Pages whose only current copy is here and differs from zero.
 page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
   return b.node(node).dirty & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
@@ -168,7 +191,15 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
   for (;;) {
     const std::uint32_t free = device.pool.free_frames();
     if (free >= frames) return status::ok;
-    if (evict_round(vm, moves, device, frames - free, failure) != 0) continue;
+    const std::uint32_t ended = vm.moves_ended.load(std::memory_order_acquire);
+    const bool could = could_free(vm, device, frames - free);
+    if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
+    if (could && failure == status::ok) {
+      // What could go was being copied, or has just become free to go.
+      if (vm.moves_ended.load(std::memory_order_acquire) != ended) continue;
+      return fail(status::busy, "no room on node %u (%s) before copies in flight have ended", device.node,
+                  device.info.name);
+    }
     if (failure != status::ok && failure != status::no_memory)
       return fail(failure, "no room on node %u (%s): writing pages back failed: %s", device.node, device.info.name,
                   last_error());
@@ -203,7 +234,8 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (failed != status::no_memory || !evict) return failed;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
-    if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0) return failed;
+    if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0)
+      return could_free(vm, device, wanted.blocks) && ignored == status::ok ? status::busy : failed;
   }
   for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
     block& b = vm.table.at({wanted.first.value + i});

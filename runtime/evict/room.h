@@ -17,10 +17,10 @@
 namespace gm {
 
 // Gives every block of the piece a frame of the device. None of them has one. evict: other pieces may be evicted.
-// no_memory: what could be evicted does not suffice.
+// no_memory: what could be evicted does not suffice.   busy: it would, once copies in flight have ended.
 status acquire_piece(vm_object&, move_pool&, device_node&, const piece&, victim_class, bool evict);
 
-// Evicts until so many frames are free.
+// Evicts until so many frames are free. Fails as acquire_piece does.
 status make_room(vm_object&, move_pool&, device_node&, std::uint32_t frames);
 
 // Takes the piece's frames from its blocks, which hold nothing valid on the device, and gives them back. Whoever takes

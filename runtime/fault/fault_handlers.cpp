@@ -23,9 +23,9 @@ void fault_handlers::stop() {
   const byte_range bell{doorbell(), doorbell() + os_page_bytes};
   while (running_.load() != 0) {
     // Each ring is a fault that one handler answers, and then leaves.
+    (void)source_.drop(bell);
     const volatile std::byte* touched = memory_.user(bell.begin);
     (void)*touched;
-    (void)source_.drop(bell);
   }
   for (unsigned i = 0; i < count_; ++i) threads_[i].join();
   count_ = 0;
@@ -47,8 +47,8 @@ void fault_handlers::loop() {
       });
     }
     for (std::size_t i = 0; i < count; ++i) {
-      if (faults[i].offset >= memory_.bytes() - block_bytes) {
-        rung = rung || faults[i].offset == doorbell();
+      if (faults[i].offset == doorbell() && stopping_.load()) {
+        rung = true;
         continue;
       }
       // Serving, parking and condemning are for whoever sleeps on the OS page: the second of two needs nothing more.

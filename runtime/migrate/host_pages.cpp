@@ -29,8 +29,7 @@ status over_budget(const vm_object& vm) {
 status back_host_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
   const page_mask missing = pages & ~b.backed;
   if (missing == no_pages) return status::ok;
-  if (!vm.host.charge(count_pages(missing)))
-    return over_budget(vm);
+  if (!vm.host.charge(count_pages(missing))) return over_budget(vm);
   page_mask done = no_pages;
   const status s = for_runs(
       vm, index, missing, [&](byte_range r) { return vm.memory.populate(r); }, [&](page_mask run) { done |= run; });
@@ -75,8 +74,7 @@ status grant_cpu_locked(vm_object& vm, block_index index, block& b, page_mask pa
 
 status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
   if (pages == no_pages) return status::ok;
-  if (!vm.host.charge(count_pages(pages & ~b.backed)))
-    return over_budget(vm);
+  if (!vm.host.charge(count_pages(pages & ~b.backed))) return over_budget(vm);
   page_mask done = no_pages;
   const status s = for_runs(
       vm, index, pages, [&](byte_range r) { return vm.cpu->map_zero(r); },

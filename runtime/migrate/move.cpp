@@ -86,6 +86,7 @@ void finish(move_pool& pool, move* m, status result) {
   }
   b.busy.notify_all();
   vm.moves_ended.fetch_add(1, std::memory_order_release);
+  vm.moves_ended.notify_all();
   if (m->done != nullptr) m->done(m->owner, *m, result);
   pool.give_back(m);
   if (vm.deferred_frees.load(std::memory_order_acquire) != 0) vm.retry_deferred_frees(vm);
@@ -111,6 +112,7 @@ void make_exclusive_locked(vm_object& vm, block& b, unsigned node, page_mask pag
     if (n != host_node && had && other.valid == 0) vm.device(n).pool.make_cold(other.frame());
   }
   b.node(node).valid |= pages;
+  b.willneed &= ~pages;
   if (node == host_node) return;  // the host may write what is mapped writable: host_pages.h grants that
   b.node(node).writable |= pages;
   b.node(node).dirty |= pages;

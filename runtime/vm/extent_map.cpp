@@ -19,8 +19,9 @@ unsigned find_free(page_mask taken, unsigned count, unsigned alignment) {
 
 }  // namespace
 
-void extent_map::create(std::uint64_t arena_bytes) {
+void extent_map::create(std::uint64_t arena_bytes, std::uintptr_t base) {
   lock_guard guard(lock_);
+  base_blocks_ = base / block_bytes;
   insert_run_locked(0, arena_bytes / block_bytes - 1);
 }
 
@@ -53,7 +54,7 @@ void extent_map::erase_run_locked(runs::iterator run) {
 bool extent_map::take_blocks_locked(std::uint64_t count, std::uint64_t alignment, std::uint64_t& first) {
   for (auto it = by_length_.lower_bound({count, 0}); it != by_length_.end(); ++it) {
     const auto [length, start] = *it;
-    const std::uint64_t aligned = round_up(start, alignment);
+    const std::uint64_t aligned = round_up(base_blocks_ + start, alignment) - base_blocks_;
     if (aligned + count > start + length) continue;
     erase_run_locked(free_runs_.find(start));
     if (aligned > start) insert_run_locked(start, aligned - start);

@@ -37,7 +37,8 @@ struct extent {
 
 class extent_map {
  public:
-  void create(std::uint64_t arena_bytes);
+  // base: the arena's address, a multiple of block_bytes: alignment is of addresses, not of offsets.
+  void create(std::uint64_t arena_bytes, std::uintptr_t base);
 
   // bytes and alignment (a power of two) as asked for; null when there is no room. A new extent has one reference, so
   // that nothing reclaims it before it is complete.
@@ -74,6 +75,7 @@ class extent_map {
   std::map<std::uint64_t, page_mask> shared_;  // shared blocks: the pages taken
   std::set<std::uint64_t> shared_with_room_;
   std::map<page_index, extent> extents_;
+  std::uint64_t base_blocks_ = 0;
   std::uint64_t live_ = 0;
   std::uint64_t live_pages_ = 0;
 };

@@ -41,7 +41,8 @@ bool lease_table::would_circle_locked(thread_id self, thread_id blocker) const {
     for (const waiter* w = waiters_; w != nullptr; w = w->next)
       if (w->thread == blocker) next = w;
     if (next == nullptr) return false;
-    blocker = next->waits_for;
+    if (next->waits_on == nullptr) return false;
+    blocker = next->waits_on->owner;
     if (blocker == self) return true;
   }
   return false;
@@ -49,7 +50,7 @@ bool lease_table::would_circle_locked(thread_id self, thread_id blocker) const {
 
 status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& order) try {
   const thread_id self = this_thread();
-  waiter me{self, 0, nullptr};
+  waiter me{self, nullptr, nullptr};
   auto stop_waiting_locked = [&] {
     for (waiter** w = &waiters_; *w != nullptr; w = &(*w)->next)
       if (*w == &me) {
@@ -64,7 +65,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
     {
       lock_guard guard(lock_);
       stop_waiting_locked();
-      thread_id blocker = 0;
+      const lease* blocker = nullptr;
       bool must_wait = false;
       for (const lease* l = first_; l != nullptr; l = l->next) {
         byte_range shared;
@@ -78,7 +79,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
             return fail(status::busy,
                         "another thread's open scope is in the way, and that thread waits for a scope of this one: end "
                         "the open scope first");
-          blocker = l->owner;
+          blocker = l;
           must_wait = true;
           break;
         }
@@ -100,8 +101,8 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
         ++active_;
         return status::ok;
       }
-      if (blocker != 0) {
-        me.waits_for = blocker;
+      if (blocker != nullptr) {
+        me.waits_on = blocker;
         me.next = waiters_;
         waiters_ = &me;
       }
@@ -117,6 +118,7 @@ void lease_table::end(lease& l, work_fence fence) {
     lock_guard guard(lock_);
     GM_CHECK(l.state == lease_state::open);
     l.state = lease_state::ended;
+    forget_waits_locked(l);
     l.fence = fence;
   }
   changes_.happened();
@@ -129,6 +131,7 @@ void lease_table::remove(lease& l) {
     (l.previous != nullptr ? l.previous->next : first_) = l.next;
     (l.next != nullptr ? l.next->previous : last_) = l.previous;
     l.state = lease_state::none;
+    forget_waits_locked(l);
     --active_;
   }
   changes_.happened();
@@ -171,6 +174,18 @@ lease_table::room lease_table::room_on(unsigned node, const lease& except, threa
   }
   if (ended || (others_open && !own_open)) return room::wait;
   return own_open ? room::own : room::none;
+}
+
+bool lease_table::covers(page_index page, unsigned node) const {
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next)
+    if (l->node == node && covers_page(*l, page, false)) return true;
+  return false;
+}
+
+void lease_table::forget_waits_locked(const lease& over) {
+  for (waiter* w = waiters_; w != nullptr; w = w->next)
+    if (w->waits_on == &over) w->waits_on = nullptr;
 }
 
 bool lease_table::has_open(thread_id thread) const {

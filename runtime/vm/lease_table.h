@@ -80,6 +80,8 @@ class lease_table {
   verdict cpu_verdict(page_index, cpu_access, thread_id) const;
   // Is the page in any active lease?
   bool covers(page_index) const;
+  // ... on that node?
+  bool covers(page_index, unsigned node) const;
   // Whether other leases than this one are active on the node, and whether waiting for them can help this thread.
   enum class room { none, wait, own };
   room room_on(unsigned node, const lease& except, thread_id) const;
@@ -98,11 +100,12 @@ class lease_table {
  private:
   struct waiter {
     thread_id thread;
-    thread_id waits_for;
+    const lease* waits_on;  // null again when it has ended, though its thread may not have woken yet
     waiter* next;
   };
   static bool conflict(const lease&, std::span<const leased_range>, byte_range* shared);
   bool would_circle_locked(thread_id self, thread_id blocker) const;
+  void forget_waits_locked(const lease&);
 
   mutable mutex<lock_rank::leases> lock_;
   lease* first_ = nullptr;

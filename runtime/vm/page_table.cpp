@@ -19,6 +19,7 @@ status page_table::create(std::uint64_t arena_bytes, unsigned nodes, counter& me
   const std::uint64_t count = round_up(arena_bytes / block_bytes, blocks_per_chunk) / blocks_per_chunk;
   chunks_.reset(new (std::nothrow) std::atomic<std::byte*>[count]());
   if (chunks_ == nullptr) return fail(status::no_memory, "no memory for the page table of the arena");
+  blocks_ = arena_bytes / block_bytes;
   chunk_count_ = count;
   stride_ = sizeof(block) + nodes * sizeof(node_pages);
   chunk_bytes_ = round_up(stride_ * blocks_per_chunk, os_page_bytes);

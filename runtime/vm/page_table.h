@@ -29,9 +29,8 @@ class page_table {
 
   // Null where nothing was ever allocated, and beyond the arena.
   block* find(block_index index) const {
-    const std::uint64_t chunk = index.value / blocks_per_chunk;
-    if (chunk >= chunk_count_) return nullptr;
-    std::byte* base = chunks_[chunk].load(std::memory_order_acquire);
+    if (index.value >= blocks_) return nullptr;
+    std::byte* base = chunks_[index.value / blocks_per_chunk].load(std::memory_order_acquire);
     if (base == nullptr) return nullptr;
     return reinterpret_cast<block*>(base + (index.value % blocks_per_chunk) * stride_);
   }
@@ -41,10 +40,12 @@ class page_table {
   // Makes the chunks of blocks [first, first + count) exist.
   status ensure(block_index first, std::uint64_t count);
 
-  std::uint64_t blocks() const { return chunk_count_ * blocks_per_chunk; }
+  // Of the arena.
+  std::uint64_t blocks() const { return blocks_; }
 
  private:
   std::unique_ptr<std::atomic<std::byte*>[]> chunks_;
+  std::uint64_t blocks_ = 0;
   std::uint64_t chunk_count_ = 0;
   std::size_t stride_ = 0;
   std::size_t chunk_bytes_ = 0;

@@ -2,7 +2,7 @@
 // backend_fixture.h - what every conformance test stands on: flavours, an opened backend, and things that watch work.
 //
 //   flavour          one backend with one set of options; every test runs on every flavour
-//   backend_session  an opened backend with all its devices; owns what tests create, and gives it back in the right order
+//   backend_session  an opened backend with all its devices; owns what tests create, and gives it back in order
 //   backend_test     the session of the test's flavour
 //   outcome, order_log, gate   count callbacks, keep their order, hold a stream
 //
@@ -193,7 +193,7 @@ class gate {
 // ---- An opened backend ---------------------------------------------------------------------------------------------
 
 struct piece {
-  device::device* where;
+  gm::device::device* where;
   std::uint64_t offset;
   std::uint32_t frames;
   std::uint64_t address;
@@ -210,7 +210,7 @@ class backend_session {
     ASSERT_EQ(table->open(&which.options, &opened, &count), GM_OK) << table->error_text();
     ASSERT_GE(count, 1u);
     for (std::uint32_t i = 0; i < count; ++i) {
-      device::device* device = nullptr;
+      gm::device::device* device = nullptr;
       ASSERT_EQ(table->device_open(opened, i, &device), GM_OK) << table->error_text();
       ASSERT_NE(device, nullptr);
       devices.push_back(device);
@@ -222,13 +222,13 @@ class backend_session {
     for (const auto& each : gates_) each->open();
     while (!streams_.empty()) destroy_stream(streams_.back());
     while (!pieces_.empty()) destroy_piece(pieces_.back());
-    for (device::device* each : devices) table->device_close(each);
+    for (gm::device::device* each : devices) table->device_close(each);
     table->close(opened);
     opened = nullptr;
   }
 
   bool is_sim() const { return std::string(table->name) == "sim"; }
-  device_info info(device::device* of) const {
+  device_info info(gm::device::device* of) const {
     device_info result{};
     EXPECT_EQ(table->device_info_get(of, &result), GM_OK);
     return result;
@@ -305,7 +305,7 @@ class backend_session {
 
   const backend_table* table = nullptr;
   backend* opened = nullptr;
-  std::vector<device::device*> devices;
+  std::vector<gm::device::device*> devices;
 
  private:
   void move(stream* on, std::uint64_t destination, std::uint64_t source, std::size_t count, direction where) {

@@ -98,25 +98,35 @@ TEST_P(failure_test, a_stream_stays_failed_until_it_is_told) {
   EXPECT_EQ(piece_bytes(0, 100), bytes(100, 4));
 }
 
+struct words_reader {
+  const backend_table* table;
+  std::string words;
+  static void read(void* argument, gm_status status) {
+    auto* const self = static_cast<words_reader*>(argument);
+    if (status != GM_OK) self->words = self->table->error_text();
+  }
+};
+
 TEST_P(failure_test, callbacks_of_failed_work_find_the_words) {
-  struct reader {
-    const backend_table* table;
-    std::string words;
-    static void read(void* argument, gm_status status) {
-      auto* const self = static_cast<reader*>(argument);
-      if (status != GM_OK) self->words = self->table->error_text();
-    }
-  };
   stream* on = create_stream();
-  reader own{table, ""};
-  reader skipped{table, ""};
-  ASSERT_EQ(failing_copy(on, &reader::read, &own), GM_OK);
-  ASSERT_EQ(fill(on, memory.address, 1, 1, &reader::read, &skipped), GM_OK);
+  words_reader own{table, ""};
+  words_reader skipped{table, ""};
+  ASSERT_EQ(failing_copy(on, &words_reader::read, &own), GM_OK);
+  ASSERT_EQ(fill(on, memory.address, 1, 1, &words_reader::read, &skipped), GM_OK);
   wait_all(on);
   EXPECT_NE(own.words, "");
   EXPECT_EQ(skipped.words, own.words);
   EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
   EXPECT_EQ(error(), own.words);
+}
+
+TEST_P(failure_test, callbacks_of_work_skipped_for_another_threads_sake_find_words_too) {
+  stream* on = create_stream();
+  words_reader skipped{table, ""};
+  table->stream_fail(on, GM_ERROR_DEVICE);
+  ASSERT_EQ(fill(on, memory.address, 1, 1, &words_reader::read, &skipped), GM_OK);
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
+  EXPECT_NE(skipped.words, "");
 }
 
 TEST_P(failure_test, other_streams_go_on) {
@@ -324,7 +334,9 @@ TEST_P(failure_test, an_exception_out_of_a_kernel_fails_the_stream) {
 TEST_P(failure_test, an_exception_out_of_a_call_fails_the_stream) {
   if (!is_sim()) GTEST_SKIP() << "the simulated device's own promise";
   stream* on = create_stream();
-  ASSERT_EQ(table->call(on, [](void*) { throw 7; }, nullptr), GM_OK);
+  ASSERT_EQ(table->call(
+                on, [](void*) { throw 7; }, nullptr),
+            GM_OK);
   EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
   EXPECT_EQ(table->stream_synchronize(on), GM_OK);
 }

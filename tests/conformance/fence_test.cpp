@@ -187,9 +187,8 @@ TEST_P(fence_test, data_goes_round_all_devices_in_order) {
     fence previous;
     for (std::size_t i = 0; i < stops; ++i) {
       ASSERT_EQ(table->stream_wait(streams[i], previous), GM_OK);
-      ASSERT_EQ(
-          copy(streams[i], pieces[i].address, address_of(hops[i].data()), data.size(), direction::host_to_device),
-          GM_OK);
+      ASSERT_EQ(copy(streams[i], pieces[i].address, address_of(hops[i].data()), data.size(), direction::host_to_device),
+                GM_OK);
       ASSERT_EQ(copy(streams[i], address_of(hops[i + 1].data()), pieces[i].address, data.size(),
                      direction::device_to_host, nullptr, nullptr, &previous),
                 GM_OK);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The simulated device's link model: transfers are never faster than it says. Lower bounds only: a machine may always be
-// slower. The models are so slow that copying itself does not fill the time.
+// The simulated device's link model: transfers are never faster than it says. Lower bounds only: a machine may always
+// be slower. The models are so slow that copying itself does not fill the time.
 #include <time.h>
 
 #include "backend_fixture.h"

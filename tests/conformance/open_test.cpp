@@ -73,7 +73,7 @@ TEST_P(open_test, windows_of_devices_do_not_overlap) {
 }
 
 TEST_P(open_test, a_device_that_is_not_there_is_refused_in_words) {
-  device::device* result = nullptr;
+  gm::device::device* result = nullptr;
   EXPECT_EQ(table->device_open(opened, static_cast<std::uint32_t>(devices.size()), &result), GM_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(result, nullptr);
   EXPECT_NE(error(), "");
@@ -92,7 +92,7 @@ TEST_P(open_test, a_closed_device_opens_again_with_all_its_memory) {
 }
 
 TEST_P(open_test, error_text_is_the_threads_own) {
-  device::device* result = nullptr;
+  gm::device::device* result = nullptr;
   ASSERT_NE(table->device_open(opened, 1000, &result), GM_OK);
   const std::string mine = error();
   std::string before = "not asked";
@@ -136,7 +136,7 @@ TEST_P(open_test, closing_with_live_streams_and_pieces_is_survived) {
   backend* other = nullptr;
   std::uint32_t count = 0;
   ASSERT_EQ(table->open(&GetParam().options, &other, &count), GM_OK) << error();
-  device::device* device = nullptr;
+  gm::device::device* device = nullptr;
   ASSERT_EQ(table->device_open(other, 0, &device), GM_OK) << error();
   stream* on = nullptr;
   ASSERT_EQ(table->stream_create(device, stream_ordinary, &on), GM_OK) << error();
@@ -193,7 +193,7 @@ TEST(sim_options, thirty_two_devices_open) {
   ASSERT_EQ(table->open(&options, &opened, &count), GM_OK) << table->error_text();
   EXPECT_EQ(count, 32u);
   for (std::uint32_t i = 0; i < count; ++i) {
-    device::device* device = nullptr;
+    gm::device::device* device = nullptr;
     EXPECT_EQ(table->device_open(opened, i, &device), GM_OK) << table->error_text();
   }
   table->close(opened);

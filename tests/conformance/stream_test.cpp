@@ -92,7 +92,7 @@ TEST_P(stream_test, units_of_many_threads_stay_together) {
   constexpr std::size_t rounds = 60;
   constexpr std::size_t runs = 20;
   constexpr std::size_t run_bytes = 512;
-  // Each unit fills all of a region with its own number and reads it back in many runs: a foreign unit in between shows.
+  // Each unit fills a region with its own number and reads it back in many runs: a foreign unit in between shows.
   std::vector<bytes> seen(thread_count * rounds, bytes(runs * run_bytes));
   std::atomic<int> failures{0};
   std::vector<std::thread> threads;
@@ -107,7 +107,9 @@ TEST_P(stream_test, units_of_many_threads_stay_together) {
           copies.push_back({address_of(seen[unit].data()) + r * run_bytes, memory.address + r * run_bytes, run_bytes,
                             direction::device_to_host});
         }
-        if (table->transfer(on, fills.data(), runs, copies.data(), runs, nullptr, nullptr, nullptr) != GM_OK) ++failures;
+        if (table->transfer(on, fills.data(), runs, copies.data(), runs, nullptr, nullptr, nullptr) != GM_OK) {
+          ++failures;
+        }
       }
     });
   }

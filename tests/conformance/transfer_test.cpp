@@ -146,8 +146,8 @@ TEST_P(transfer_test, fills_come_before_copies) {
     const std::size_t fill_count = 41 - copy_count;
     const bytes data = random_bytes(4096, 14);
     std::vector<fill_run> fills(fill_count, fill_run{memory.address, 4096, 0xAA});
-    std::vector<copy_run> copies(
-        copy_count, copy_run{memory.address, address_of(data.data()), 4096, direction::host_to_device});
+    std::vector<copy_run> copies(copy_count,
+                                 copy_run{memory.address, address_of(data.data()), 4096, direction::host_to_device});
     ASSERT_EQ(table->transfer(on, fills.data(), fill_count, copies.data(), copy_count, nullptr, nullptr, nullptr),
               GM_OK);
     EXPECT_EQ(download(on, memory.address, 4096), data);
@@ -161,8 +161,7 @@ TEST_P(transfer_test, lists_may_go_once_the_call_returns) {
   {
     std::vector<copy_run> copies;
     for (std::uint64_t i = 0; i < 30; ++i) {
-      copies.push_back(
-          {memory.address + i * 100, address_of(data.data()) + i * 100, 100, direction::host_to_device});
+      copies.push_back({memory.address + i * 100, address_of(data.data()) + i * 100, 100, direction::host_to_device});
     }
     ASSERT_EQ(table->transfer(on, nullptr, 0, copies.data(), copies.size(), nullptr, nullptr, nullptr), GM_OK);
     std::fill(copies.begin(), copies.end(), copy_run{1, 1, 1 << 30, direction::host_to_device});

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim_backend.cpp - the table of the simulated device's functions: checks arguments, counts injected failures, and hands
-// over to sim_memory and sim_stream.
+// sim_backend.cpp - the table of the simulated device's functions: checks arguments, counts injected failures, and
+// hands over to sim_memory and sim_stream.
 //
-// Locking: backend::mutex covers the lists of devices and streams; starting and ending a stream's thread is done outside
-// it. Threads: as backend.h says.
+// Locking: backend::mutex covers the lists of devices and streams; starting and ending a stream's thread is done
+// outside it. Threads: as backend.h says.
 #include <dlfcn.h>
 
 #include <array>
@@ -72,8 +72,8 @@ gm_status check(const backend_options& options) {
                 "%llu bytes of simulated device memory: a multiple of 2 MiB, not 0 and at most 64 TiB, is possible",
                 ull(options.sim_memory_bytes));
   }
-  if (options.sim_window && (options.arena_bytes == 0 || options.arena_bytes % frame_bytes != 0 ||
-                             options.arena_bytes > arena_bytes_max)) {
+  if (options.sim_window &&
+      (options.arena_bytes == 0 || options.arena_bytes % frame_bytes != 0 || options.arena_bytes > arena_bytes_max)) {
     return fail(GM_ERROR_INVALID_ARGUMENT,
                 "a window of %llu bytes: a multiple of 2 MiB, not 0 and at most 64 TiB, is possible",
                 ull(options.arena_bytes));
@@ -281,8 +281,8 @@ gm_status launch(stream* on, std::size_t count, void (*body)(void*, std::size_t,
                  void* argument) {
   if (on == nullptr || body == nullptr) return null_argument("launch");
   if (on->owner()->failures->is_due(operation::launch_submit)) return refuse(operation::launch_submit, "launch");
-  return on->push(
-      {.kind = unit_kind::launch, .argument = argument, .function = finish, .count = count, .body = body}, nullptr);
+  return on->push({.kind = unit_kind::launch, .argument = argument, .function = finish, .count = count, .body = body},
+                  nullptr);
 }
 
 void fail_nth(backend* which, operation what, std::uint64_t n) {

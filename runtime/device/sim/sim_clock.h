@@ -41,8 +41,8 @@ bool spin_for_ns(std::uint64_t duration_ns, Predicate ready) noexcept {
   return false;
 }
 
-// Returns when the clock has reached end_ns, never before. Sleeps through most of it and spins through the tail, since a
-// sleep ends late by about a wake-up. 0 has passed already.
+// Returns when the clock has reached end_ns, never before. Sleeps through most of it and spins through the tail, since
+// a sleep ends late by about a wake-up. 0 has passed already.
 inline void wait_until_ns(std::uint64_t end_ns) noexcept {
   constexpr std::uint64_t tail_ns = 80'000;
   for (std::uint64_t now = end_ns == 0 ? 0 : now_ns(); now < end_ns; now = now_ns()) {

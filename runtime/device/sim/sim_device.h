@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim_device.h - one simulated device: its memory, and its links, one for each direction of transfer.
 //
-// device_open makes it, device_close ends it; streams point to it while they live. What changes is inside sim_memory and
-// sim_link, which have their own locks. Threads: any.
+// device_open makes it, device_close ends it; streams point to it while they live. What changes is inside sim_memory
+// and sim_link, which have their own locks. Threads: any.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim_frames.h - which 2 MiB frames of a simulated device are in use: a bitmap, first fit.
 //   free --take--> used --give_back--> free
-// F1 free_count() = the number of zero bits.   F2 only used frames are given back (always checked: it would corrupt data).
+// F1 free_count() = the number of zero bits.   F2 only used frames are given back (checked in every build).
 // Locking: none of its own; sim_memory's lock covers it. Units: frames.
 #pragma once
 

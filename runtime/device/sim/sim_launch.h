@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim_launch.h - runs one kernel of the simulated device: a loop over [0, count), on all cores, with oneTBB.
 //
-// Returns when every index has been covered exactly once, or when body has thrown: then the kernel is broken off and the
-// status is GM_ERROR_DEVICE, with the exception's words in the error text. Never throws. Any thread. Under ThreadSanitizer
-// plain threads take the place of TBB, which it cannot follow.
+// Returns when every index has been covered exactly once, or when body has thrown: then the kernel is broken off and
+// the status is GM_ERROR_DEVICE, with the exception's words in the error text. Never throws. Any thread. Under
+// ThreadSanitizer plain threads take the place of TBB, which it cannot follow.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 // sim_link.h - the model of one transfer direction of one device: a link that its streams share.
 //
 // A unit that moves bytes over the link occupies it for latency + bytes / bandwidth, from when the unit starts or when
-// the link is free again, whichever is later. The stream books the time, copies, and waits for the end that book() gave:
+// the link is free again, whichever is later. The stream books the time, copies, and waits for the end it was given:
 // so a transfer is never faster than the model, and slower only by what the machine adds.
 // Threads: any; one atomic word, the time at which the link is free again.
 #pragma once

@@ -27,8 +27,7 @@ bool reserve_at(std::uint64_t address, std::uint64_t bytes) {
 
 // As many addresses, aligned to a frame. 0 when there are none.
 std::uint64_t reserve_aligned(std::uint64_t bytes) {
-  void* pointer =
-      mmap(nullptr, bytes + frame_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* pointer = mmap(nullptr, bytes + frame_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pointer == MAP_FAILED) return 0;
   const auto start = reinterpret_cast<std::uint64_t>(pointer);
   const std::uint64_t base = (start + frame_bytes - 1) / frame_bytes * frame_bytes;
@@ -131,7 +130,8 @@ gm_status sim_memory::piece_create_in_window_locked(std::uint64_t offset, std::u
 void sim_memory::piece_destroy(std::uint64_t offset, std::uint32_t frames, std::uint64_t address) noexcept {
   const std::scoped_lock lock(mutex_);
   if (!contains(address) || (has_window() && address != base_ + offset)) {
-    std::fprintf(stderr, "gmem sim: no piece at address %#llx to give back\n", static_cast<unsigned long long>(address));
+    std::fprintf(stderr, "gmem sim: no piece at address %#llx to give back\n",
+                 static_cast<unsigned long long>(address));
     std::abort();
   }
   if (has_window()) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim_memory.h - the memory of one simulated device: a memfd of its own, apart from the host's.
 //
-// With a window: `arena_bytes` of addresses are reserved without access, and a piece is one frame of the memfd mapped at
-// window_base + offset. Everywhere else in the window is PROT_NONE, so a kernel that uses an absent block dies by a real
-// SIGSEGV. Without one: the whole memfd is mapped once, and a piece is a run of neighbouring frames in that mapping.
+// With a window: arena_bytes of addresses are reserved without access, and a piece is one frame of the memfd, mapped at
+// window_base + offset. Everywhere else in the window is PROT_NONE: a kernel that uses an absent block dies by SIGSEGV.
+// Without one: the whole memfd is mapped once, and a piece is a run of neighbouring frames in that mapping.
 // Contents of a frame survive give-back and are seen by its next owner, as on a real device.
 // W1 block_frame_[b] is set exactly when block b of the window is mapped to that frame.
 // W2 no mapping is inherited by fork.

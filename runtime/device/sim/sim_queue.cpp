@@ -86,8 +86,8 @@ unit_entry* sim_queue::next(unit_entry* done) noexcept {
   return unit;
 }
 
-// Not at every entry: who waits should find room for more than one. Now and then in any case, since callbacks that enqueue
-// may keep the queue nearly full for ever.
+// Not at every entry: who waits should find room for more than one. Now and then in any case, since callbacks that
+// enqueue may keep the queue nearly full for ever.
 bool sim_queue::is_time_to_announce_room_locked() const noexcept {
   return in_use_ <= capacity_entries / 4 * 3 || (in_use_ < capacity_entries && taken_ % 64 == 0);
 }

@@ -34,9 +34,9 @@ struct unit_request {
   std::size_t fill_count = 0;
   const copy_run* copies = nullptr;
   std::size_t copy_count = 0;
-  fence awaited = {};                   // wait
-  void (*function)(void*) = nullptr;    // call; launch: finish
-  std::size_t count = 0;                // launch
+  fence awaited = {};                 // wait
+  void (*function)(void*) = nullptr;  // call; launch: finish
+  std::size_t count = 0;              // launch
   void (*body)(void*, std::size_t, std::size_t) = nullptr;
 };
 

@@ -6,8 +6,8 @@
 // Positions only ever grow, so a fence of an earlier life is complete for ever.
 // S1 completed <= enqueued; retire() leaves them equal.   S2 a unit's callback has returned before its position is
 // completed.   S3 an independent stream never has a failure.
-// Failure: a unit of an ordinary stream that fails, or stream_fail, sets the stream's failure (the first one stays). While
-// it is set, transfers, calls and kernels are skipped. Waits are not: a fence behind a wait still means what it says.
+// Failure: a unit of an ordinary stream that fails, or stream_fail, sets the stream's failure; the first one stays.
+// While it is set, transfers, calls and kernels are skipped. Waits are not: a fence behind one covers it nonetheless.
 // Locking: failure_mutex_ covers the failure and its words, and is taken to set, read out and clear; innermost.
 // Threads: start() and retire() one; all else any. The stream's thread takes only the signals that its own instructions
 // raise, so a program's handlers for SIGSEGV and SIGBUS work in callbacks and calls, and no other signal lands here.

@@ -28,7 +28,7 @@ gm_status status_of(const auto& call) {
 }
 
 TEST(movement, prefetch_brings_a_copy) {
-  gm::stream stream;
+  gm::stream stream(2);
   const gm::vector<int> x(100000, 5);
   gm::prefetch(x, 1);
   EXPECT_EQ(gm::residency(x, 1), x.size() * sizeof(int));

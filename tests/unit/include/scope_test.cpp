@@ -92,7 +92,8 @@ TEST(scope, leases_until_its_end) {
     const gm::scope use(stream, gm::read_write(x));
     EXPECT_TRUE(use.is_open());
     EXPECT_TRUE(is_leased(x.data()));
-    EXPECT_EQ(gm::query(x.data()).valid_nodes & 2U, 2U);
+    stream.synchronize();
+    EXPECT_EQ(gm::query(x.data()).valid_nodes & 2U, 2U) << "once the stream has come so far";
   }
   stream.synchronize();
   EXPECT_FALSE(is_leased(x.data()));
@@ -195,6 +196,8 @@ TEST(scope, readers_do_not_conflict) {
   gm::scope one(stream, gm::read(x));
   gm::scope two(other, gm::read(x));
   EXPECT_EQ(x[0], 1) << "nor does the CPU, reading";
+  stream.synchronize();
+  other.synchronize();
   EXPECT_EQ(gm::query(x.data()).valid_nodes, 7U);
 }
 

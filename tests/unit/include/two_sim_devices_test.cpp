@@ -3,7 +3,9 @@
 // while anything lives: no test, and nothing in the headers, may leave an allocation, a stream or a scope behind.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <gmem/gmem.hpp>
+#include <utility>
 
 namespace {
 
@@ -12,12 +14,12 @@ class two_sim_devices : public testing::Environment {
   void SetUp() override {
     testing::FLAGS_gtest_death_test_style =
         "threadsafe";  // a fork of this process would not have the runtime's threads
-    gm_options options = gm::default_options();
-    options.backend = "sim";
-    options.sim_devices = 2;
-    options.sim_memory_bytes = 64 << 20;
-    options.arena_size_bytes = std::uint64_t{1} << 36;
-    gm::init(options);
+    // Variables, because they win over options: the rest of the environment may vary what the tests run on.
+    for (const auto& [name, value] : {std::pair("GM_BACKEND", "sim"), std::pair("GM_SIM_DEVICES", "2"),
+                                      std::pair("GM_SIM_MEMORY", "64M"), std::pair("GM_ARENA_SIZE", "64G")}) {
+      ASSERT_EQ(setenv(name, value, 1), 0);
+    }
+    gm::init(gm::default_options());
     ASSERT_EQ(gm::node_count(), 3);
   }
 

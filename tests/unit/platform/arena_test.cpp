@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/arena.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/inject.h"
+#include "unit/memory_in_core.h"
+
+namespace gm {
+namespace {
+
+using test::os_pages_in_core;
+using test::os_pages_per_page;
+
+constexpr std::uint64_t arena_bytes = 8 * block_bytes;
+
+bool all_zero(const std::byte* first, std::uint64_t bytes) {
+  return std::all_of(first, first + bytes, [](std::byte b) { return b == std::byte{0}; });
+}
+
+class arena_memory : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(memory.create(arena_bytes), status::ok) << last_error(); }
+  void TearDown() override {
+    inject::fail_nth(inject::point::host_memory, 0);
+    inject::fail_nth(inject::point::punch_pages, 0);
+  }
+  arena memory;
+};
+
+TEST_F(arena_memory, has_two_mappings_apart_and_aligned_to_blocks) {
+  EXPECT_EQ(memory.bytes(), arena_bytes);
+  EXPECT_EQ(memory.user_base() % block_bytes, 0U);
+  EXPECT_EQ(memory.alias_base() % block_bytes, 0U);
+  const auto [low, high] = std::minmax(memory.user_base(), memory.alias_base());
+  EXPECT_GE(high, low + arena_bytes);
+}
+
+TEST_F(arena_memory, knows_its_own_addresses) {
+  const std::byte* first = memory.user(0);
+  EXPECT_TRUE(memory.contains(first));
+  EXPECT_FALSE(memory.contains(first - 1));
+  EXPECT_TRUE(memory.contains(first + arena_bytes - 1));
+  EXPECT_FALSE(memory.contains(first + arena_bytes));
+  EXPECT_FALSE(memory.contains(nullptr));
+  EXPECT_FALSE(memory.contains(memory.alias(0))) << "the alias is the runtime's";
+  EXPECT_EQ(memory.offset_of(memory.user(12345)), 12345U);
+}
+
+TEST_F(arena_memory, takes_nothing_until_it_is_touched) {
+  EXPECT_EQ(os_pages_in_core(memory, {0, arena_bytes}), 0U);
+  *memory.user(5 * block_bytes) = std::byte{1};
+  EXPECT_EQ(os_pages_in_core(memory, {0, arena_bytes}), 1U);
+}
+
+TEST_F(arena_memory, both_mappings_are_the_same_bytes) {
+  *memory.user(page_bytes + 1) = std::byte{7};
+  EXPECT_EQ(*memory.alias(page_bytes + 1), std::byte{7});
+  *memory.alias(3 * block_bytes) = std::byte{9};
+  EXPECT_EQ(*memory.user(3 * block_bytes), std::byte{9});
+}
+
+TEST_F(arena_memory, populate_makes_zero_pages_and_keeps_what_was_there) {
+  *memory.alias(page_bytes + 5) = std::byte{42};
+  ASSERT_EQ(memory.populate({page_bytes, 3 * page_bytes}), status::ok) << last_error();
+  EXPECT_EQ(os_pages_in_core(memory, {0, arena_bytes}), 2 * os_pages_per_page) << "that range and no more";
+  EXPECT_EQ(*memory.alias(page_bytes + 5), std::byte{42});
+  EXPECT_TRUE(all_zero(memory.alias(2 * page_bytes), page_bytes));
+}
+
+TEST_F(arena_memory, punch_gives_back_and_reads_zero_on_both_sides) {
+  for (const std::uint64_t page : {0, 1, 2}) std::memset(memory.user(page * page_bytes), 1 + int(page), page_bytes);
+  ASSERT_EQ(memory.punch({page_bytes, 2 * page_bytes}), status::ok) << last_error();
+  EXPECT_EQ(os_pages_in_core(memory, {0, 3 * page_bytes}), 2 * os_pages_per_page);
+  EXPECT_TRUE(all_zero(memory.user(page_bytes), page_bytes));
+  EXPECT_TRUE(all_zero(memory.alias(page_bytes), page_bytes));
+  EXPECT_EQ(*memory.user(page_bytes - 1), std::byte{1}) << "the neighbours stand";
+  EXPECT_EQ(*memory.user(2 * page_bytes), std::byte{3});
+}
+
+TEST_F(arena_memory, an_empty_range_is_fine) {
+  inject::fail_nth(inject::point::host_memory, 1);
+  inject::fail_nth(inject::point::punch_pages, 1);
+  EXPECT_EQ(memory.populate({page_bytes, page_bytes}), status::ok);
+  EXPECT_EQ(memory.punch({page_bytes, page_bytes}), status::ok);
+}
+
+TEST_F(arena_memory, a_failing_populate_makes_nothing) {
+  inject::fail_nth(inject::point::host_memory, 1);
+  EXPECT_EQ(memory.populate({0, page_bytes}), status::no_memory);
+  EXPECT_EQ(os_pages_in_core(memory, {0, arena_bytes}), 0U);
+  EXPECT_EQ(memory.populate({0, page_bytes}), status::ok);
+}
+
+TEST_F(arena_memory, a_failing_punch_keeps_the_bytes) {
+  std::memset(memory.user(0), 5, page_bytes);
+  inject::fail_nth(inject::point::punch_pages, 1);
+  EXPECT_EQ(memory.punch({0, page_bytes}), status::system);
+  EXPECT_EQ(*memory.user(0), std::byte{5});
+}
+
+// How a child that does something with the arena ends.
+template <typename F>
+int status_of_child(F&& act) {
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);  // a sanitizer's handler would turn it into an exit
+    act();
+    _exit(0);
+  }
+  int ended = 0;
+  waitpid(child, &ended, 0);
+  return ended;
+}
+
+TEST_F(arena_memory, a_forked_child_has_none_of_it) {
+  *memory.user(0) = std::byte{1};
+  for (const std::byte* address : {memory.user(0), memory.alias(0), memory.user(arena_bytes - 1)}) {
+    const int ended = status_of_child([&] { (void)*static_cast<const volatile std::byte*>(address); });
+    ASSERT_TRUE(WIFSIGNALED(ended));
+    EXPECT_EQ(WTERMSIG(ended), SIGSEGV);
+  }
+  EXPECT_EQ(*memory.user(0), std::byte{1}) << "the parent keeps it";
+}
+
+// Descriptors of this process that are arenas.
+std::vector<int> arena_descriptors() {
+  std::vector<int> found;
+  DIR* folder = opendir("/proc/self/fd");
+  for (const dirent* entry = readdir(folder); entry != nullptr; entry = readdir(folder)) {
+    char target[256] = {};
+    const std::string name = std::string("/proc/self/fd/") + entry->d_name;
+    if (readlink(name.c_str(), target, sizeof target - 1) > 0 && std::strncmp(target, "/memfd:gmem ", 12) == 0)
+      found.push_back(std::atoi(entry->d_name));
+  }
+  closedir(folder);
+  return found;
+}
+
+TEST_F(arena_memory, its_descriptor_does_not_survive_exec) {
+  const std::vector<int> descriptors = arena_descriptors();
+  ASSERT_EQ(descriptors.size(), 1U);
+  EXPECT_NE(fcntl(descriptors[0], F_GETFD) & FD_CLOEXEC, 0);
+}
+
+TEST(arena, leaves_nothing_behind) {
+  {
+    arena memory;
+    ASSERT_EQ(memory.create(arena_bytes), status::ok);
+    ASSERT_EQ(arena_descriptors().size(), 1U);
+  }
+  EXPECT_TRUE(arena_descriptors().empty());
+}
+
+TEST(arena, may_be_far_larger_than_memory) {
+  arena memory;
+  ASSERT_EQ(memory.create(std::uint64_t{1} << 40), status::ok) << last_error();
+  *memory.alias((std::uint64_t{1} << 40) - 1) = std::byte{3};
+  EXPECT_EQ(*memory.user((std::uint64_t{1} << 40) - 1), std::byte{3});
+}
+
+TEST(arena, more_addresses_than_there_are_fail_with_the_remedy) {
+  {
+    arena memory;
+    EXPECT_NE(memory.create(std::uint64_t{1} << 50), status::ok);
+    EXPECT_NE(std::string(last_error()).find("GM_ARENA_SIZE"), std::string::npos) << last_error();
+  }
+  EXPECT_TRUE(arena_descriptors().empty());
+}
+
+}  // namespace
+}  // namespace gm
