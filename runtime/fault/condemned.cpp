@@ -17,7 +17,7 @@ byte_range os_page(std::uint64_t offset) {
 void send_sigbus(thread_id thread, void* address) {
   siginfo_t info{};
   info.si_signo = SIGBUS;
-  info.si_code = SI_QUEUE;
+  info.si_code = sent_by_gmem;
   info.si_addr = address;
   syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, SIGBUS, &info);
 }

@@ -41,6 +41,8 @@ void pass_on(const struct sigaction& action, int number, siginfo_t* info, void* 
     action.sa_sigaction(number, info, context);
   } else if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) {
     action.sa_handler(number);
+  } else if (action.sa_handler == SIG_IGN && info->si_code <= 0 && info->si_code != sent_by_gmem) {
+    return;  // sent, and ignored. That of an access cannot be
   } else {
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
@@ -52,8 +54,9 @@ void pass_on(const struct sigaction& action, int number, siginfo_t* info, void* 
 void on_sigbus(int number, siginfo_t* info, void* context) {
   const int saved_errno = errno;
   const signal_callback callback = current.load(std::memory_order_acquire);
+  const bool has_address = info->si_code > 0 || info->si_code == sent_by_gmem;
   const signal_verdict verdict =
-      callback == nullptr ? signal_verdict::not_ours : callback(info->si_addr, access_of(context));
+      callback == nullptr || !has_address ? signal_verdict::not_ours : callback(info->si_addr, access_of(context));
   errno = saved_errno;
   switch (verdict) {
     case signal_verdict::try_again:

@@ -23,6 +23,10 @@ enum class signal_verdict {
 // in the program's code.
 using signal_callback = signal_verdict (*)(void* address, cpu_access);
 
+// si_code of a SIGBUS that the runtime sends to a thread, with si_addr set as for an access. Other sent signals have no
+// address, and are passed on unseen.
+inline constexpr int sent_by_gmem = -0x676d;
+
 status install_fault_signals(signal_callback);
 // Puts the earlier handler back, unless somebody has replaced ours meanwhile.
 void remove_fault_signals();
