@@ -15,7 +15,8 @@
 #include <stdexcept>
 #include <string>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 // What every C++ form throws when the runtime says no. what() is "GM_ERROR_BUSY: " and the sentence.
 class error : public std::runtime_error {
@@ -48,6 +49,7 @@ class bad_alloc : public std::bad_alloc {
   char sentence_[240] = {};
 };
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_ERROR_HPP

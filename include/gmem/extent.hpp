@@ -19,7 +19,9 @@
 #include <type_traits>
 #include <utility>
 
-namespace gm::inline v0::detail {
+namespace gm {
+inline namespace v0 {
+namespace detail {
 
 template <class Range>
 requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> && std::ranges::borrowed_range<Range>
@@ -66,6 +68,8 @@ constexpr std::size_t bytes_of(std::size_t count) {
   }
 }
 
-}  // namespace gm::inline v0::detail
+}  // namespace detail
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_EXTENT_HPP

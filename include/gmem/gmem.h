@@ -159,7 +159,8 @@ GM_API gm_status gm_stream_synchronize(gm_stream stream);
 GM_API gm_status gm_stream_destroy(gm_stream stream);
 
 /* Calls function(argument) on a host thread, in stream order. It may touch managed memory that no scope of a stream it
- * would have to wait for covers, and must neither begin a scope nor synchronize: the stream waits for its return. */
+ * would have to wait for covers, and must neither begin a scope nor synchronize: the stream waits for its return. It is
+ * not called when the stream has failed by then, which gm_stream_synchronize reports. */
 GM_API gm_status gm_stream_call(gm_stream stream, void (*function)(void*), void* argument);
 
 /* Runs body(argument, first, last) over disjoint pieces of [0, count) in parallel, in stream order, on a device whose
@@ -206,7 +207,8 @@ GM_API gm_status gm_access_end(gm_scope scope);
 /* ---- Hints and movement --------------------------------------------------------------------------------------- */
 
 /* Brings a current copy of the range to the node; other nodes keep theirs until somebody writes. With a stream, work
- * queued behind it finds the pages there. Evicts others' idle pages where it must.
+ * queued behind it finds the pages there; the stream is of that node, or for GM_HOST of any. Evicts others' idle pages
+ * where it must.
  * Errors: INVALID_ARGUMENT, NOT_MANAGED, NO_MEMORY (nothing moved), BUSY (this thread has a scope open that writes the
  * range; pinned to the host), DEVICE. */
 GM_API gm_status gm_prefetch(const void* pointer, size_t bytes, int node, gm_stream stream);

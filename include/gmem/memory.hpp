@@ -25,7 +25,8 @@
 #include <utility>
 #include <vector>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 namespace detail {
 
@@ -170,6 +171,7 @@ inline std::pmr::memory_resource* memory_resource() {
   return resource;
 }
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_MEMORY_HPP

@@ -16,7 +16,8 @@
 #include <cstddef>
 #include <utility>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 // Brings a current copy of the range to the node, in stream order; others keep theirs until somebody writes.
 template <class T>
@@ -87,6 +88,7 @@ inline void memset(void* destination, int value, std::size_t bytes, int node, gm
   if (bytes != 0) check(gm_memset(destination, value, bytes, node, stream));
 }
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_MOVEMENT_HPP

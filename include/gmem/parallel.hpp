@@ -29,7 +29,8 @@
 #define GM_LAMBDA [=]
 #endif
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 namespace detail {
 
@@ -83,6 +84,7 @@ void parallel_for(gm_stream stream, std::size_t count, Body body) {
   static_cast<void>(block.release());  // finish has it now
 }
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_PARALLEL_HPP

@@ -16,7 +16,8 @@
 #include <string>
 #include <utility>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 // Every option at its default, for changing some: auto options = gm::default_options(); options.sim_devices = 2;
 [[nodiscard]] inline gm_options default_options() noexcept {
@@ -98,6 +99,7 @@ template <detail::extent X>
 
 inline void reset_stats() { check(gm_stats_reset()); }
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_RUNTIME_HPP

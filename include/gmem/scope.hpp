@@ -26,7 +26,8 @@
 #include <utility>
 #include <vector>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 // One declared range: made by gm::read, gm::write and gm::read_write, consumed by gm::scope. It owns nothing.
 class access {
@@ -141,6 +142,7 @@ class [[nodiscard]] scope {
   gm_scope handle_ = nullptr;
 };
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_SCOPE_HPP

@@ -20,7 +20,8 @@
 #include <type_traits>
 #include <utility>
 
-namespace gm::inline v0 {
+namespace gm {
+inline namespace v0 {
 
 namespace detail {
 
@@ -150,6 +151,7 @@ class stream {
   std::unique_ptr<detail::call_list> calls_;
 };
 
-}  // namespace gm::inline v0
+}  // namespace v0
+}  // namespace gm
 
 #endif  // GMEM_STREAM_HPP

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "api/runtime.h"
-#include "api/scope.h"
+#include "api/scope_record.h"
 
 namespace gm {
 
@@ -18,10 +18,10 @@ status check_node(const runtime&, int node, bool host);
 // begin and end at once: what is queued between is done by then, or is ordered by the stream.
 template <typename F>
 status within_scope(runtime& rt, scope_request&& request, F&& work) {
-  scope* s = nullptr;
-  if (const status begun = scope::begin(rt, std::move(request), &s); begun != status::ok) return begun;
+  scope_record* s = nullptr;
+  if (const status begun = scope_record::begin(rt, std::move(request), &s); begun != status::ok) return begun;
   const status worked = work(*s);
-  const status ended = scope::end(s);
+  const status ended = scope_record::end(s);
   return worked != status::ok ? worked : ended;
 }
 

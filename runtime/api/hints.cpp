@@ -37,7 +37,7 @@ status prefetch(runtime& rt, byte_range range, unsigned node, gm_stream stream, 
   scope_request request = request_for(range, GM_READ, node, stream);
   request.prefetch = true;
   request.detached = detached;
-  return within_scope(rt, std::move(request), [](scope&) { return status::ok; });
+  return within_scope(rt, std::move(request), [](scope_record&) { return status::ok; });
 }
 
 // As far as free frames go, a block at a time, without waiting for the copies.
@@ -173,7 +173,7 @@ gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
   // On the host the pages are owned and mapped writable; on a device a copy is there and its frame stays.
   scope_request request = request_for(range, n == host_node ? GM_READ_WRITE : GM_READ, n, nullptr);
   request.prefetch = n != host_node;
-  const status s = within_scope(*rt, std::move(request), [&](scope& held) {
+  const status s = within_scope(*rt, std::move(request), [&](scope_record& held) {
     if (n != host_node) {
       held.for_each_block(
           [&](block_index index, block& b, page_mask) { b.node(n).pinned |= pages_touched(range, index); });

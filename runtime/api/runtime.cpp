@@ -29,7 +29,7 @@ signal_verdict on_bus_error(void* address, cpu_access access) {
   if (rt == nullptr || !rt->vm.memory.contains(address)) return signal_verdict::not_ours;
   const std::uint64_t offset = round_down(rt->vm.memory.offset_of(address), os_page_bytes);
   if (rt->config().fault_mode == fault_mode::in_line) return rt->faults.handle_in_line({offset, access, this_thread()});
-  return rt->offenders.verdict(offset);
+  return rt->offenders.verdict(offset, access);
 }
 
 // The child has neither the arena nor the threads. What is left is told apart, never used.

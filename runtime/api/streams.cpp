@@ -106,8 +106,8 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
     if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
     request.ranges.push_back({range, a.mode});
   }
-  scope* begun = nullptr;
-  if (const status s = scope::begin(*rt, std::move(request), &begun); s != status::ok) return to_c(s);
+  scope_record* begun = nullptr;
+  if (const status s = scope_record::begin(*rt, std::move(request), &begun); s != status::ok) return to_c(s);
   *result = reinterpret_cast<gm_scope>(begun);
   return GM_OK;
 } catch (const std::bad_alloc&) {
@@ -117,5 +117,5 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
 gm_status gm_access_end(gm_scope ended) {
   if (current() == nullptr) return not_running();
   if (ended == nullptr) return to_c(fail(status::invalid_argument, "the scope is null"));
-  return to_c(scope::end(reinterpret_cast<scope*>(ended)));
+  return to_c(scope_record::end(reinterpret_cast<scope_record*>(ended)));
 }

@@ -72,7 +72,7 @@ std::uint64_t device_address(const runtime& rt, const side& s, unsigned node) {
   return reinterpret_cast<std::uintptr_t>(gm_device_pointer(rt.vm.memory.user(s.range.begin), static_cast<int>(node)));
 }
 
-status queue_host_work(scope& held, const host_work& work) {
+status queue_host_work(scope_record& held, const host_work& work) {
   if (held.stream() == nullptr) {
     work.run();
     return status::ok;
@@ -86,7 +86,7 @@ status queue_host_work(scope& held, const host_work& work) {
 
 // In order of the scope's stream; without one, on the device's copy stream, and waited for: the scope has waited for
 // all that could be in the way.
-status queue_device_work(const runtime& rt, const scope& held, const side& to, const side* from, int value,
+status queue_device_work(const runtime& rt, const scope_record& held, const side& to, const side* from, int value,
                          std::size_t bytes) {
   const device_node& device = rt.vm.device(held.node());
   const device::fill_run fill{device_address(rt, to, held.node()), bytes, static_cast<std::uint8_t>(value)};
@@ -134,7 +134,7 @@ status transfer(runtime& rt, void* destination, const void* source, int value, s
   request.revoke_cpu = n == host_node && stream != nullptr;
   if (to.managed) request.ranges.push_back({to.range, GM_WRITE});
   if (from.managed) request.ranges.push_back({from.range, GM_READ});
-  return within_scope(rt, std::move(request), [&](scope& held) {
+  return within_scope(rt, std::move(request), [&](scope_record& held) {
     if (n == host_node)
       return queue_host_work(held, {host_address(rt, to), is_copy ? host_address(rt, from) : nullptr, value, bytes});
     return queue_device_work(rt, held, to, is_copy ? &from : nullptr, value, bytes);

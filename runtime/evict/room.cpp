@@ -270,8 +270,10 @@ void release_unused_frame(vm_object& vm, device_node& device, block_index index)
   {
     block_guard guard(b.lock);
     node_pages& here = b.node(device.node);
-    if (b.allocated != no_pages || !here.has_frame() || here.leases != 0) return;
-    here.valid = here.writable = here.dirty = no_pages;
+    // Freed memory that waits for its scopes is still here: the last of it to be reclaimed comes by again.
+    if (b.allocated != no_pages || here.valid != no_pages || b.busy.load(std::memory_order_relaxed) != no_pages ||
+        !here.has_frame() || here.leases != 0)
+      return;
     address = take_frame_locked(here, frame);
   }
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);

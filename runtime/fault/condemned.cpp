@@ -24,6 +24,37 @@ void send_sigbus(thread_id thread, void* address) {
 
 }  // namespace
 
+bool condemned::suspected_before(std::uint64_t offset, thread_id thread) {
+  const std::uint64_t page = os_page(offset).begin;
+  lock_guard guard(lock_);
+  for (entry& e : suspects_) {
+    if (!e.active || e.offset != page || e.thread != thread) continue;
+    e.active = false;
+    return true;
+  }
+  suspects_[next_suspect_++ % capacity] = {page, thread, offence::wild, true};
+  return false;
+}
+
+// The world may have changed since the fault was read; this thread's own access happens now.
+bool condemned::still_guilty(std::uint64_t offset, cpu_access access, offence what) const {
+  const page_index page = page_of(offset);
+  const page_mask bit = one_page(page_in_block(page));
+  block* b = vm_.table.find(block_of(page));
+  if (b == nullptr) return what == offence::wild;
+  block_guard guard(b->lock);
+  switch (what) {
+    case offence::wild:
+      return (b->allocated & bit) == 0;
+    case offence::own_scope:
+      return b->leases != 0 && vm_.leases.cpu_verdict(page, access, this_thread()) == lease_table::verdict::own;
+    case offence::no_memory:
+    case offence::failed_copy:
+      return ((access == cpu_access::write ? b->host().writable : b->readable) & bit) == 0;
+  }
+  return true;
+}
+
 void condemned::condemn(std::uint64_t offset, thread_id thread, offence what) {
   const byte_range page = os_page(offset);
   std::uint64_t healed = 0;
@@ -71,7 +102,7 @@ signal_verdict condemned::sentence(std::uint64_t offset, offence what) const {
   return signal_verdict::bus_error;
 }
 
-signal_verdict condemned::verdict(std::uint64_t offset) {
+signal_verdict condemned::verdict(std::uint64_t offset, cpu_access access) {
   const byte_range page = os_page(offset);
   const thread_id self = this_thread();
   bool mine = false;
@@ -90,7 +121,7 @@ signal_verdict condemned::verdict(std::uint64_t offset) {
     }
   }
   (void)vm_.cpu->drop(page);
-  return mine ? sentence(offset, what) : signal_verdict::try_again;
+  return mine && still_guilty(offset, access, what) ? sentence(offset, what) : signal_verdict::try_again;
 }
 
 void condemned::heal(byte_range range) {

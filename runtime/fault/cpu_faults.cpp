@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fault/cpu_faults.h"
 
-#include "base/check.h"
+#include <bit>
+
 #include "evict/reclaim.h"
 #include "migrate/host_pages.h"
 #include "platform/clock.h"
@@ -33,14 +34,20 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
                                     page_mask unusable) {
   const page_index touched = page_of(fault.offset);
   const advice told = vm_.advices.at(touched);
-  const fault_window window = streams_.next(touched, told.pattern);
+  const page_mask own = same_allocation(b, page_in_block(touched));
+  const auto first = static_cast<unsigned>(std::countr_zero(own));
+  const std::uint64_t base = first_page(index).value;
+  const fault_window window = streams_.next({.page = touched,
+                                             .first = {base + first},
+                                             .last = {base + first + count_pages(own)},
+                                             .begins = (b.starts & one_page(first)) != 0,
+                                             .pattern = told.pattern});
   // Beside a scope's pages only what was asked for is touched.
   if (b.leases != 0) return page;
   page_mask wanted = fault_takes_block(told)
-                         ? all_pages
-                         : pages_between(page_in_block(window.first),
-                                         static_cast<unsigned>(window.last.value - first_page(index).value));
-  wanted &= b.allocated & ~unusable;
+                         ? own
+                         : pages_between(page_in_block(window.first), static_cast<unsigned>(window.last.value - base));
+  wanted &= ~unusable;
   wanted &= fault.access == cpu_access::write ? ~b.host().writable : ~b.readable;
   // Neighbours in the same case: NOMAP pages only join other NOMAP pages, so that batching never makes memory that
   // nobody asked for out of a read of something else.
@@ -176,7 +183,11 @@ void cpu_faults::handle(const cpu_fault& fault) {
       vm_.stats.parked_faults.add();
       break;
     case outcome::offending:
-      offenders_.condemn(fault.offset, fault.thread, why);
+      if ((why == offence::wild || why == offence::own_scope) &&
+          !offenders_.suspected_before(fault.offset, fault.thread))
+        vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
+      else
+        offenders_.condemn(fault.offset, fault.thread, why);
       break;
   }
   vm_.stats.fault_time_ns.add(now_ns() - start);

@@ -22,9 +22,11 @@ void mark_pages(vm_object& vm, const extent& e, bool allocated) {
     block_guard guard(b.lock);
     if (allocated) {
       b.allocated |= pages;
+      if (index == e.first_block()) b.starts |= one_page(page_in_block(e.first));
       continue;
     }
     b.allocated &= ~pages;
+    b.starts &= ~pages;
     b.willneed &= ~pages;
     for (unsigned n = 0; n < vm.nodes; ++n) b.node(n).pinned &= ~pages;
     for_each_run(b.parked & pages,
@@ -133,7 +135,14 @@ void* gm_realloc(void* pointer, size_t bytes) {
   const std::uint64_t old_bytes = old->bytes().bytes();
   void* result = pointer;
   if (bytes > old_bytes || bytes < old_bytes / 2) {
-    result = gm_malloc(bytes);
+    // Scopes that have ended keep the old memory until they are released; an open one is still going to use it.
+    if (rt->vm.leases.open_over(old->bytes())) {
+      (void)fail(status::busy, "gm_realloc(%p): a scope is open over the memory: end it first", pointer);
+      errno = EBUSY;
+      result = nullptr;
+    } else {
+      result = gm_malloc(bytes);
+    }
     if (result != nullptr) {
       const std::uint64_t begin = old->bytes().begin;
       const status s = copy_contents(*rt, {begin, begin + std::min<std::uint64_t>(bytes, old_bytes)},

@@ -2,8 +2,9 @@
 // fault_window.h - how many pages a CPU fault takes at once.
 //
 // Touching pages in order doubles the window, from one page up to a block; a touch out of order starts again at one.
-// Streams in both directions are known, several at a time (threads walk different arrays). A pure function of the
-// streams and the page: no clocks, no table.
+// Streams in both directions are known, several at a time (threads walk different arrays). A stream ends with its
+// allocation: what stands behind it in memory is somebody else's, and its first touch starts anew.
+// A pure function of the streams and the touch: no clocks, no table.
 // Locking: rank fault_streams, for a few instructions.
 #pragma once
 
@@ -15,7 +16,7 @@
 
 namespace gm {
 
-// Pages [first, last) to serve, around the touched one and inside its block.
+// Pages [first, last) to serve, around the touched one and inside its block and allocation.
 struct fault_window {
   page_index first;
   page_index last;
@@ -28,14 +29,22 @@ struct fault_stream {
   std::uint32_t used = 0;   // when, in faults
 };
 
+struct fault_touch {
+  page_index page;
+  page_index first;  // pages [first, last) are the allocation's, as far as it lies in the page's block
+  page_index last;
+  bool begins = false;  // first is the allocation's first page
+  access_pattern pattern = access_pattern::unknown;
+};
+
 // Continues the stream that the page belongs to, or starts one in place of the least recently used.
-fault_window next_window(fault_stream* streams, unsigned count, std::uint32_t now, page_index page, access_pattern);
+fault_window next_window(fault_stream* streams, unsigned count, std::uint32_t now, const fault_touch&);
 
 class fault_streams {
  public:
-  fault_window next(page_index page, access_pattern pattern) {
+  fault_window next(const fault_touch& touch) {
     lock_guard guard(lock_);
-    return next_window(streams_, count, ++now_, page, pattern);
+    return next_window(streams_, count, ++now_, touch);
   }
 
  private:

@@ -10,7 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
-#include <optional>
+#include <type_traits>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -42,7 +42,7 @@ class advice_map {
   template <typename F>
   status update(page_range range, F&& change) {
     return update_with(
-        range, [](advice& a, void* f) { (*static_cast<F*>(f))(a); }, &change);
+        range, [](advice& a, void* f) { (*static_cast<std::remove_reference_t<F>*>(f))(a); }, &change);
   }
   // Forgets the range. Cutting a hole into one interval takes memory; without any, its stale advice stays, which is
   // harmless: advice never changes what memory contains.

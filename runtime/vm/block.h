@@ -3,6 +3,7 @@
 //
 // Each fact is a mask with one bit a page. For page p, with n over all nodes, host = node 0, devices = 1 ..
 //   allocated   set: somebody's memory.            clear: nobody's; the CPU's touch is SIGSEGV
+//   starts      set: the first page of an allocation. clear: not
 //   backed      set: a memfd page may exist.       clear: none does, reading the memfd gives zero
 //   readable    set: the CPU has it mapped.        clear: the CPU's next touch faults
 //   busy        set: a move is copying it.         clear: valid sets are final. Only the move clears it
@@ -50,12 +51,14 @@ static_assert(sizeof(node_pages) == 32);
 struct block {
   mutex<lock_rank::block> lock;
   page_mask allocated;
+  page_mask starts;
   page_mask backed;
   page_mask readable;
   std::atomic<page_mask> busy;
   page_mask parked;
   page_mask willneed;
   std::uint32_t leases;  // sum over the nodes
+  std::uint32_t unused;
 
   // The table lays the nodes out behind the block.
   node_pages& node(unsigned n) { return reinterpret_cast<node_pages*>(this + 1)[n]; }
@@ -63,10 +66,21 @@ struct block {
   node_pages& host() { return node(host_node); }
   const node_pages& host() const { return node(host_node); }
 };
-static_assert(sizeof(block) == 32);
+static_assert(sizeof(block) == 40);
 
 using block_guard = lock_guard<mutex<lock_rank::block>>;
 using block_lock = std::unique_lock<mutex<lock_rank::block>>;  // where it is dropped half-way
+
+// The pages of the block that belong to the same allocation as the page, which is allocated.
+inline page_mask same_allocation(const block& b, unsigned page) {
+  const page_mask begins_up_to = b.starts & pages_between(0, page + 1);
+  const page_mask begins_behind = b.starts & ~pages_between(0, page + 1);
+  const unsigned first = begins_up_to != 0 ? static_cast<unsigned>(std::bit_width(begins_up_to)) - 1 : 0;
+  const unsigned last = begins_behind != 0 ? static_cast<unsigned>(std::countr_zero(begins_behind)) : pages_per_block;
+  // Free pages may lie between it and the next.
+  const unsigned end = page + static_cast<unsigned>(std::countr_one(b.allocated >> page));
+  return pages_between(first, last < end ? last : end);
+}
 
 // Pages that some node holds a current copy of.
 inline page_mask valid_anywhere(const block& b, unsigned nodes) {

@@ -15,6 +15,7 @@ bool share_page(const leased_range& a, const leased_range& b) {
 }
 
 bool covers_page(const lease& l, page_index page, bool writes_only) {
+  if (l.state == lease_state::released) return false;
   for (const leased_range& range : l.ranges) {
     const page_range pages = range.pages();
     if (pages.begin <= page && page < pages.end && (!writes_only || range.writes())) return true;
@@ -25,6 +26,7 @@ bool covers_page(const lease& l, page_index page, bool writes_only) {
 }  // namespace
 
 bool lease_table::conflict(const lease& active, std::span<const leased_range> wanted, byte_range* shared) {
+  if (active.state == lease_state::released) return false;
   for (const leased_range& a : active.ranges)
     for (const leased_range& w : wanted)
       if ((a.writes() || w.writes()) && share_page(a, w)) {
@@ -124,6 +126,15 @@ void lease_table::end(lease& l, work_fence fence) {
   changes_.happened();
 }
 
+void lease_table::release(lease& l) {
+  {
+    lock_guard guard(lock_);
+    l.state = lease_state::released;
+    forget_waits_locked(l);
+  }
+  changes_.happened();
+}
+
 void lease_table::remove(lease& l) {
   {
     lock_guard guard(lock_);
@@ -169,7 +180,7 @@ lease_table::room lease_table::room_on(unsigned node, const lease& except, threa
     if (l == &except) continue;
     if (l->state == lease_state::open && l->owner == thread) own_open = true;
     if (l->node != node) continue;
-    if (l->state == lease_state::ended) ended = true;
+    if (l->state == lease_state::ended || l->state == lease_state::released) ended = true;
     if (l->state == lease_state::open && l->owner != thread) others_open = true;
   }
   if (ended || (others_open && !own_open)) return room::wait;
@@ -188,10 +199,11 @@ void lease_table::forget_waits_locked(const lease& over) {
     if (w->waits_on == &over) w->waits_on = nullptr;
 }
 
-bool lease_table::has_open(thread_id thread) const {
+bool lease_table::open_over(byte_range range) const {
+  const leased_range whole{range, GM_WRITE};
   lock_guard guard(lock_);
   for (const lease* l = first_; l != nullptr; l = l->next)
-    if (l->state == lease_state::open && l->owner == thread) return true;
+    if (l->state == lease_state::open && conflict(*l, {&whole, 1}, nullptr)) return true;
   return false;
 }
 

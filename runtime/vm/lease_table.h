@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // lease_table.h - the declared accesses that are going on, and their order.
 //
-//   begin --> open --end--> ended --remove--> gone
+//   begin --> open --end--> ended --release--> released --remove--> gone
 // A lease says: this node reads or writes these pages, from begin until its fence. Two leases conflict where they share
 // a page and one of them writes.
 //   open    its owner may still queue work. A conflicting lease cannot begin.
 //   ended   its last work is queued and `fence` follows it. A conflicting lease may begin, and must order its own work
 //           behind that fence.
+//   released its work is done; blocks still count it. It conflicts with nothing, but who waits for frames waits for its
+//   end
 // begin() takes all ranges at once or none, under one lock: leases never wait for each other half-taken.
 // Waiting: begin_or_wait() sleeps on the table's event, with nothing held. Threads that hold open leases and wait for
 // one another would sleep for ever: the last of the circle gets busy instead.
@@ -40,7 +42,7 @@ struct work_fence {
   device::fence at;
 };
 
-enum class lease_state : std::uint8_t { none, open, ended };
+enum class lease_state : std::uint8_t { none, open, ended, released };
 
 struct lease {
   std::span<const leased_range> ranges;  // sorted by address; the owner keeps them alive until remove()
@@ -71,7 +73,8 @@ class lease_table {
   // busy: it would wait for this thread, or in a circle. no_memory. Nothing has begun then.
   status begin_or_wait(lease&, conflicts, lease_order& order);
   void end(lease&, work_fence);
-  // Also for a lease that is still open (its begin was given up). Wakes whoever waits.
+  // Also for a lease that is still open (its begin was given up). Wakes whoever waits, as remove() does again.
+  void release(lease&);
   void remove(lease&);
   void set_resident(lease&);
 
@@ -85,7 +88,8 @@ class lease_table {
   // Whether other leases than this one are active on the node, and whether waiting for them can help this thread.
   enum class room { none, wait, own };
   room room_on(unsigned node, const lease& except, thread_id) const;
-  bool has_open(thread_id) const;
+  // Is there an open lease over any page of the range?
+  bool open_over(byte_range) const;
   std::size_t active() const;
 
   // Rises whenever a lease ends or goes.

@@ -78,6 +78,12 @@ bool validate_block_locked(const vm_object& vm, block_index index, const block& 
   const page_mask nomap = ~valid & ~busy;
   if ((nomap & (b.readable | b.backed)) != 0)
     return r.broken("I6: block %llu: pages 0x%x are NOMAP but mapped or backed", at, nomap & (b.readable | b.backed));
+  page_mask kept = b.backed | b.readable | b.willneed | valid;
+  for (unsigned n = 0; n < vm.nodes; ++n) kept |= b.node(n).pinned | b.node(n).dirty;
+  if (at_rest && (kept & ~b.allocated) != 0)
+    return r.broken("block %llu: pages 0x%x are nobody's and something of them is kept", at, kept & ~b.allocated);
+  if ((b.starts & ~b.allocated) != 0)
+    return r.broken("block %llu: allocations start at pages 0x%x, which are nobody's", at, b.starts & ~b.allocated);
   if (leases != b.leases) return r.broken("block %llu: %u leases counted, %u recorded", at, leases, b.leases);
   if (b.leases != 0 && !leased_pages_are_there(vm, index, b, busy))
     return r.broken("I5: block %llu: an open scope's pages are not on its node", at);

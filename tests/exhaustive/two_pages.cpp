@@ -68,6 +68,14 @@ void two_pages::allocate() {
   pages_[1].bytes = allocations_[1] != nullptr ? static_cast<std::byte*>(allocations_[1]) : pages_[0].bytes + page_size;
 }
 
+void two_pages::forget() {
+  for (page& p : pages_) {
+    if (p.protocol.valid != 0) EXPECT_EQ(gm_discard(p.bytes, page_size), GM_OK) << gm_last_error();
+    p.protocol = {};
+    p.now = {};
+  }
+}
+
 void two_pages::release() {
   for (void*& a : allocations_) {
     gm_free(a);

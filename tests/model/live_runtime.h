@@ -10,9 +10,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #include "api/debug.h"
+#include "api/runtime.h"
 #include "gmem/gmem.h"
 
 namespace gm::test {
@@ -27,7 +30,7 @@ struct flavour {
   std::uint32_t devices = 2;
   bool window = true;
   const char* fault_mode = "thread";
-  std::uint64_t arena_bytes = 1024 * mebibyte;
+  std::uint64_t arena_bytes = 128 * mebibyte;
   std::uint64_t sim_memory_bytes = 64 * mebibyte;
   std::uint64_t device_budget_bytes = 0;  // 0: as the library chooses
   std::uint64_t host_budget_bytes = 0;
@@ -79,6 +82,33 @@ inline testing::AssertionResult table_is_valid_at_rest() {
   if (!debug_settle(60 * second_ns)) return testing::AssertionFailure() << "moves, scopes or frees never end";
   if (debug_validate_at_rest(why, sizeof why)) return testing::AssertionSuccess();
   return testing::AssertionFailure() << why;
+}
+
+// The masks of every block that has something in it, for messages.
+inline std::string table_dump() {
+  runtime* rt = running();
+  std::string text;
+  for (block_index index; rt != nullptr && index.value < rt->vm.table.blocks(); ++index) {
+    block* b = rt->vm.table.find(index);
+    if (b == nullptr) continue;
+    block_guard guard(b->lock);
+    if ((b->allocated | b->backed | valid_anywhere(*b, rt->vm.nodes)) == 0) continue;
+    char line[160];
+    std::snprintf(line, sizeof line,
+                  "  block %2u at %p: allocated %08x backed %08x readable %08x busy %08x parked %08x leases %u\n",
+                  static_cast<unsigned>(index.value), static_cast<void*>(rt->vm.memory.user(offset_of(index))),
+                  b->allocated, b->backed, b->readable, b->busy.load(), b->parked, b->leases);
+    text += line;
+    for (unsigned n = 0; n < rt->vm.nodes; ++n) {
+      const node_pages& there = b->node(n);
+      if ((there.valid | there.leases | there.frame_plus_one) == 0) continue;
+      std::snprintf(line, sizeof line, "    node %u: valid %08x writable %08x dirty %08x pinned %08x leases %u frame %d\n",
+                    n, there.valid, there.writable, there.dirty, there.pinned, there.leases,
+                    static_cast<int>(there.frame_plus_one) - 1);
+      text += line;
+    }
+  }
+  return text;
 }
 
 // GM_TEST_SCALE: how much of the usual work, 1 where it is not set.

@@ -5,6 +5,7 @@
 // Threads: each catches its own.
 #pragma once
 
+#include <atomic>
 #include <csetjmp>
 #include <csignal>
 
@@ -35,7 +36,9 @@ class catch_signals {
     volatile int number = 0;
     if (number = sigsetjmp(here, 1); number == 0) {
       inside = &here;
+      std::atomic_signal_fence(std::memory_order_seq_cst);  // the handler reads it
       act();
+      std::atomic_signal_fence(std::memory_order_seq_cst);
     }
     inside = outer;
     return number;

@@ -41,7 +41,7 @@ TEST_F(arena_memory, has_two_mappings_apart_and_aligned_to_blocks) {
   EXPECT_EQ(memory.bytes(), arena_bytes);
   EXPECT_EQ(memory.user_base() % block_bytes, 0U);
   EXPECT_EQ(memory.alias_base() % block_bytes, 0U);
-  const auto [low, high] = std::minmax(memory.user_base(), memory.alias_base());
+  const auto [low, high] = std::minmax({memory.user_base(), memory.alias_base()});
   EXPECT_GE(high, low + arena_bytes);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// scope.h - one declared access, from begin to release: gm_access_begin/end, and with it prefetch, pin, discard,
+// scope_record.h - one declared access, from begin to release: gm_access_begin/end, and with it prefetch, pin, discard,
 // gm_memcpy and gm_memset, which are scopes that end at once.
 //
 // The life of a scope:
@@ -36,12 +36,12 @@ struct scope_request {
   bool revoke_cpu = false;          // host scopes with a stream: the CPU waits like everybody else
 };
 
-class scope {
+class scope_record {
  public:
   // On failure *begun is untouched and everything is as it was.
-  static status begin(runtime&, scope_request&&, scope** begun);
+  static status begin(runtime&, scope_request&&, scope_record** begun);
   // The scope is gone afterwards, whatever is returned.
-  static status end(scope*);
+  static status end(scope_record*);
 
   unsigned node() const { return request_.node; }
   stream_record* stream() const { return request_.stream; }
@@ -68,7 +68,7 @@ class scope {
     bool unfinished;  // steps 4 and 6 have work here
   };
 
-  scope(runtime& rt, scope_request&& request) : rt_(rt), vm_(rt.vm), request_(std::move(request)) {}
+  scope_record(runtime& rt, scope_request&& request) : rt_(rt), vm_(rt.vm), request_(std::move(request)) {}
   bool on_device() const { return request_.node != host_node; }
   device_node& device() const { return vm_.device(request_.node); }
 
@@ -93,6 +93,7 @@ class scope {
   void wait_for_moves();
   void undo();
   void drop_leases();
+  void give_up_lease();
   void release();
   void finish_one();
   static void move_ended(void* self, const move&, status);

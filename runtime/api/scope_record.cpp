@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/scope.h"
+#include "api/scope_record.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -47,19 +47,19 @@ status managed_range(runtime& rt, const void* pointer, std::size_t bytes, byte_r
 
 // ---- 1 plan ------------------------------------------------------------------------------------------------------
 
-void scope::add_blocks(byte_range range) {
+void scope_record::add_blocks(byte_range range) {
   block_index index = block_of(range.begin);
   if (!plan_.empty() && index <= plan_.back().index) index = {plan_.back().index.value + 1};
   for (; offset_of(index) < range.end; ++index)
     plan_.push_back({&vm_.table.at(index), index, no_pages, no_pages, no_pages, false, false, false});
 }
 
-scope::entry& scope::entry_of(block_index index) {
+scope_record::entry& scope_record::entry_of(block_index index) {
   return *std::lower_bound(plan_.begin(), plan_.end(), index,
                            [](const entry& e, block_index wanted) { return e.index < wanted; });
 }
 
-status scope::make_plan() try {
+status scope_record::make_plan() try {
   std::vector<leased_range>& ranges = request_.ranges;
   std::sort(ranges.begin(), ranges.end(),
             [](const leased_range& a, const leased_range& b) { return a.bytes.begin < b.bytes.begin; });
@@ -108,7 +108,7 @@ status scope::make_plan() try {
 // ---- 3 gather ----------------------------------------------------------------------------------------------------
 
 // All pages are here already: what is left is to take them from the others. False: steps 4 and 6 must see to it.
-bool scope::finish_resident_locked(entry& e) {
+bool scope_record::finish_resident_locked(entry& e) {
   block& b = *e.target;
   const page_mask wanted = e.need | e.write;
   if ((wanted & (~b.node(request_.node).valid | b.busy.load(std::memory_order_relaxed))) != 0) return false;
@@ -120,7 +120,7 @@ bool scope::finish_resident_locked(entry& e) {
   return true;
 }
 
-status scope::lease_blocks(std::uint32_t& missing_frames) {
+status scope_record::lease_blocks(std::uint32_t& missing_frames) {
   for (entry& e : plan_) {
     block& b = *e.target;
     block_guard guard(b.lock);
@@ -137,13 +137,13 @@ status scope::lease_blocks(std::uint32_t& missing_frames) {
 }
 
 // Remembers what would have to happen for there to be room.
-status scope::no_room(status s) {
+status scope_record::no_room(status s) {
   if (s == status::no_memory) short_of_room_ = room::scopes;
   if (s == status::busy) short_of_room_ = room::copies;
   return s;
 }
 
-status scope::get_frames(std::uint32_t missing_frames) {
+status scope_record::get_frames(std::uint32_t missing_frames) {
   device_node& d = device();
   // All at once first, so that write-backs overlap.
   if (!request_.detached) {
@@ -167,7 +167,7 @@ status scope::get_frames(std::uint32_t missing_frames) {
   return status::ok;
 }
 
-void scope::touch_frames() {
+void scope_record::touch_frames() {
   constexpr std::size_t batch = 128;
   frame_index frames[batch];
   victim_class classes[batch];
@@ -184,7 +184,7 @@ void scope::touch_frames() {
   if (count != 0) device().pool.touch(frames, classes, count);
 }
 
-status scope::gather() {
+status scope_record::gather() {
   std::uint32_t missing_frames = 0;
   if (!on_device()) return lease_blocks(missing_frames);
   lock_guard guard(device().admission);
@@ -198,7 +198,7 @@ status scope::gather() {
 // ---- 4 copy ------------------------------------------------------------------------------------------------------
 
 // Begins the move and lets go of the lock. lock is of the entry's block and held.
-status scope::start_move(entry& e, move_request wanted, block_lock& lock) {
+status scope_record::start_move(entry& e, move_request wanted, block_lock& lock) {
   wanted.done = move_ended;
   wanted.owner = this;
   wanted.exclusive = e.write & wanted.pages;
@@ -226,7 +226,7 @@ status scope::start_move(entry& e, move_request wanted, block_lock& lock) {
 }
 
 // With the lock held, or dropped and taken again while host memory is reclaimed.
-status scope::host_pages_for(entry& e, block_lock& lock, page_mask pages) {
+status scope_record::host_pages_for(entry& e, block_lock& lock, page_mask pages) {
   status s = back_host_pages_locked(vm_, e.index, *e.target, pages);
   if (s != status::no_memory) return s;
   lock.unlock();
@@ -235,7 +235,7 @@ status scope::host_pages_for(entry& e, block_lock& lock, page_mask pages) {
   return freed != 0 ? back_host_pages_locked(vm_, e.index, *e.target, pages) : s;
 }
 
-status scope::copy_to_device(entry& e, device::stream* ordered) {
+status scope_record::copy_to_device(entry& e, device::stream* ordered) {
   block& b = *e.target;
   const unsigned node = request_.node;
   for (;;) {
@@ -263,7 +263,7 @@ status scope::copy_to_device(entry& e, device::stream* ordered) {
   }
 }
 
-status scope::copy_to_host(entry& e, device::stream* ordered) {
+status scope_record::copy_to_host(entry& e, device::stream* ordered) {
   block& b = *e.target;
   for (;;) {
     block_lock lock = lock_when_idle(b, (e.need | e.write) & ~e.moved);
@@ -304,7 +304,7 @@ status scope::copy_to_host(entry& e, device::stream* ordered) {
   }
 }
 
-status scope::copy_blocks(const lease_order& order) {
+status scope_record::copy_blocks(const lease_order& order) {
   for (entry& e : plan_) {
     if (!e.unfinished || (e.need | e.write) == no_pages) continue;
     const byte_range bytes{offset_of(e.index), offset_of(e.index) + block_bytes};
@@ -319,7 +319,7 @@ status scope::copy_blocks(const lease_order& order) {
 
 // ---- 5 order, 6 own ----------------------------------------------------------------------------------------------
 
-status scope::order_stream(const lease_order& order) {
+status scope_record::order_stream(const lease_order& order) {
   const device::backend_table& api = *request_.stream->device->api;
   for (const work_fence& fence : order.fences) {
     if (fence.at.stream == request_.stream->handle) continue;
@@ -335,7 +335,7 @@ status scope::order_stream(const lease_order& order) {
   return status::ok;
 }
 
-void scope::own_pages() {
+void scope_record::own_pages() {
   for (entry& e : plan_) {
     const page_mask pages = e.write & ~e.moved;
     if (!e.unfinished || pages == no_pages) continue;
@@ -347,18 +347,18 @@ void scope::own_pages() {
 
 // ---- begin and its undoing ---------------------------------------------------------------------------------------
 
-void scope::wait_for_moves() {
+void scope_record::wait_for_moves() {
   for (std::uint32_t left; (left = pending_.load(std::memory_order_acquire)) > 1;)
     pending_.wait(left, std::memory_order_acquire);
 }
 
-status scope::failure() const {
+status scope_record::failure() const {
   const int why = failed_.load();
   if (why == GM_OK) return status::ok;
   return fail(static_cast<status>(why), "copying pages to node %u failed: their old copies stand", request_.node);
 }
 
-void scope::drop_leases() {
+void scope_record::drop_leases() {
   for (entry& e : plan_) {
     if (!e.leased) continue;
     e.leased = false;
@@ -373,17 +373,24 @@ void scope::drop_leases() {
   }
 }
 
-void scope::undo() {
-  wait_for_moves();
-  vm_.leases.remove(lease_);
+// In this order: whoever is woken by the second step finds no lease in the way, and whoever looks for frames before the
+// third is told to wait for it.
+void scope_record::give_up_lease() {
+  vm_.leases.release(lease_);
   drop_leases();
+  vm_.leases.remove(lease_);
+}
+
+void scope_record::undo() {
+  wait_for_moves();
+  give_up_lease();
   failed_.store(GM_OK, std::memory_order_relaxed);
   copies_.clear();
   for (entry& e : plan_) e.moved = no_pages;
 }
 
 // try_again: frames are missing that scopes of others hold; nothing is held by us.
-status scope::try_begin(bool& try_again) {
+status scope_record::try_begin(bool& try_again) {
   try_again = false;
   lease_order order;
   lease_.ranges = request_.ranges;
@@ -398,10 +405,10 @@ status scope::try_begin(bool& try_again) {
   status s = gather();
   if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
     // Frames that others' scopes hold come free when those are released; but not for one who waits for himself.
-    if (vm_.leases.room_on(request_.node, lease_, this_thread()) == lease_table::room::wait)
-      try_again = true;
-    else if (short_of_room_ == room::copies)
-      try_again = true;
+    // What has changed since we looked may have been just that.
+    try_again = short_of_room_ == room::copies ||
+                vm_.leases.room_on(request_.node, lease_, this_thread()) == lease_table::room::wait ||
+                vm_.leases.changes().now() != retry_after_.leases;
   }
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
   if (s == status::ok) s = copy_blocks(order);
@@ -427,18 +434,18 @@ status scope::try_begin(bool& try_again) {
   return status::ok;
 }
 
-void scope::wait_for_room() {
+void scope_record::wait_for_room() {
   if (short_of_room_ == room::copies) {
     vm_.moves_ended.wait(retry_after_.moves, std::memory_order_acquire);
     return;
   }
-  // Giving up our own lease is one change. Any other since we looked for room may have made some.
-  vm_.leases.changes().wait_past(retry_after_.leases + 1);
+  // Giving up our own lease is two changes. Any other since we looked for room may have made some.
+  vm_.leases.changes().wait_past(retry_after_.leases + 2);
 }
 
-status scope::begin(runtime& rt, scope_request&& request, scope** begun) {
+status scope_record::begin(runtime& rt, scope_request&& request, scope_record** begun) {
   if (inject::fails(inject::point::record_memory)) return fail(status::no_memory, "no memory for a scope (injected)");
-  auto* made = new (std::nothrow) scope(rt, std::move(request));
+  auto* made = new (std::nothrow) scope_record(rt, std::move(request));
   if (made == nullptr) return fail(status::no_memory, "no memory for a scope");
   rt.scopes.fetch_add(1);
   status s = made->make_plan();
@@ -463,8 +470,8 @@ status scope::begin(runtime& rt, scope_request&& request, scope** begun) {
 
 // ---- 7 end, 8 release --------------------------------------------------------------------------------------------
 
-void scope::move_ended(void* self, const move&, status result) {
-  auto* s = static_cast<scope*>(self);
+void scope_record::move_ended(void* self, const move&, status result) {
+  auto* s = static_cast<scope_record*>(self);
   if (result != status::ok) {
     s->failed_.store(static_cast<int>(result));
     // Kernels that would have used the pages must not run.
@@ -474,9 +481,9 @@ void scope::move_ended(void* self, const move&, status result) {
   s->finish_one();
 }
 
-void scope::work_done(void* self, gm_status) { static_cast<scope*>(self)->finish_one(); }
+void scope_record::work_done(void* self, gm_status) { static_cast<scope_record*>(self)->finish_one(); }
 
-void scope::finish_one() {
+void scope_record::finish_one() {
   const std::uint32_t left = pending_.fetch_sub(1, std::memory_order_acq_rel) - 1;
   if (left == 0) {
     release();
@@ -485,9 +492,8 @@ void scope::finish_one() {
   }
 }
 
-void scope::release() {
-  vm_.leases.remove(lease_);
-  drop_leases();
+void scope_record::release() {
+  give_up_lease();
   for (extent* e : extents_)
     if (vm_.extents.drop_reference(*e)) reclaim(vm_, *e);
   runtime& rt = rt_;
@@ -495,10 +501,12 @@ void scope::release() {
   rt.scopes.fetch_sub(1);
 }
 
-status scope::end(scope* s) {
+status scope_record::end(scope_record* s) {
   stream_record* stream = s->request_.stream;
   if (stream == nullptr) {
+    // Moves of a detached one may go on: from here on they are in nobody's way but that of who needs the pages.
     const status result = s->failure();
+    s->vm_.leases.end(s->lease_, {});
     s->finish_one();
     return result;
   }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// fake_device.h - a backend of which a test sees and decides everything: when copies run, and which fail.
+//
+// A unit of work runs inside transfer() itself, or, while `hold` is set, when the test says run_all(). Its memory is one
+// range as large as the arena, so that a piece has an address; what is not in a piece may not be copied to or from.
+// Implements what the layers below api/ use: pieces, transfers, words for errors. Threads: the test's one.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "base/units.h"
+#include "device/backend.h"
+
+namespace gm::test {
+
+class fake_device {
+ public:
+  explicit fake_device(std::uint64_t arena_bytes) : bytes_(arena_bytes) {
+    void* got = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    EXPECT_NE(got, MAP_FAILED);
+    base_ = reinterpret_cast<std::uint64_t>(got);
+  }
+  fake_device(const fake_device&) = delete;
+  fake_device& operator=(const fake_device&) = delete;
+  ~fake_device() { munmap(reinterpret_cast<void*>(base_), bytes_); }
+
+  static const device::backend_table* table() {
+    static const device::backend_table only = make_table();
+    return &only;
+  }
+  device::device* handle() { return reinterpret_cast<device::device*>(this); }
+  // Two streams, told apart by their handles.
+  device::stream* to_device() { return reinterpret_cast<device::stream*>(&streams_[0]); }
+  device::stream* to_host() { return reinterpret_cast<device::stream*>(&streams_[1]); }
+
+  std::uint64_t window_base() const { return base_; }
+  std::size_t pieces() const { return pieces_.size(); }
+  std::size_t held() const { return held_.size(); }
+
+  // Runs what is held, in order, also what that brings in.
+  void run_all(gm_status result = GM_OK) {
+    while (!held_.empty()) {
+      const unit next = held_.front();
+      held_.erase(held_.begin());
+      run(next, result);
+    }
+  }
+
+  bool hold = false;
+  gm_status refuse = GM_OK;            // what transfer() returns instead of taking the unit, once
+  gm_status next_result = GM_OK;       // how the next unit ends, once
+  unsigned refused_pieces = 0;         // so many piece_create calls find no memory
+  std::uint64_t copied_bytes = 0;      // by all units
+  std::uint64_t filled_bytes = 0;
+  std::vector<device::copy_run> copies;  // of all units, in order
+
+ private:
+  struct stream_record {
+    fake_device* owner;
+  };
+  struct unit {
+    std::vector<device::fill_run> fills;
+    std::vector<device::copy_run> copies;
+    device::callback done;
+    void* argument;
+  };
+
+  void run(const unit& u, gm_status result) {
+    if (next_result != GM_OK) result = std::exchange(next_result, GM_OK);
+    if (result == GM_OK) {
+      for (const device::fill_run& f : u.fills) std::memset(reinterpret_cast<void*>(f.destination), f.value, f.bytes);
+      for (const device::copy_run& c : u.copies)
+        std::memcpy(reinterpret_cast<void*>(c.destination), reinterpret_cast<const void*>(c.source), c.bytes);
+    }
+    if (u.done != nullptr) u.done(u.argument, result);
+  }
+
+  gm_status take(unit&& u) {
+    if (refuse != GM_OK) return std::exchange(refuse, GM_OK);
+    for (const device::fill_run& f : u.fills) {
+      filled_bytes += f.bytes;
+      expect_in_piece(f.destination, f.bytes);
+    }
+    for (const device::copy_run& c : u.copies) {
+      copied_bytes += c.bytes;
+      copies.push_back(c);
+      if (c.direction == device::direction::host_to_device) expect_in_piece(c.destination, c.bytes);
+      if (c.direction == device::direction::device_to_host) expect_in_piece(c.source, c.bytes);
+    }
+    if (hold)
+      held_.push_back(std::move(u));
+    else
+      run(u, GM_OK);
+    return GM_OK;
+  }
+
+  void expect_in_piece(std::uint64_t address, std::uint64_t bytes) const {
+    auto piece = pieces_.upper_bound(address - base_);
+    ASSERT_NE(piece, pieces_.begin()) << "outside every piece";
+    --piece;
+    EXPECT_LE(address - base_ + bytes, piece->first + piece->second * frame_bytes) << "past the end of its piece";
+  }
+
+  static fake_device& of(device::device* d) { return *reinterpret_cast<fake_device*>(d); }
+
+  static device::backend_table make_table() {
+    device::backend_table t{};
+    t.abi = device::backend_abi;
+    t.name = "fake";
+    t.piece_create = [](device::device* d, std::uint64_t offset, std::uint32_t frames, std::uint64_t* address) {
+      fake_device& self = of(d);
+      if (self.refused_pieces > 0) {
+        --self.refused_pieces;
+        return GM_ERROR_NO_MEMORY;
+      }
+      EXPECT_TRUE(self.pieces_.emplace(offset, frames).second) << "a piece at " << offset << " twice";
+      *address = self.base_ + offset;
+      return GM_OK;
+    };
+    t.piece_destroy = [](device::device* d, std::uint64_t offset, std::uint32_t frames, std::uint64_t address) {
+      fake_device& self = of(d);
+      EXPECT_EQ(address, self.base_ + offset);
+      const auto found = self.pieces_.find(offset);
+      ASSERT_NE(found, self.pieces_.end()) << "no piece at " << offset;
+      EXPECT_EQ(found->second, frames);
+      self.pieces_.erase(found);
+    };
+    t.transfer = [](device::stream* s, const device::fill_run* fills, std::size_t fill_count,
+                    const device::copy_run* copies, std::size_t copy_count, device::callback done, void* argument,
+                    device::fence* completion) {
+      fake_device& self = *reinterpret_cast<stream_record*>(s)->owner;
+      if (completion != nullptr) *completion = {s, ++self.position_};
+      return self.take({{fills, fills + fill_count}, {copies, copies + copy_count}, done, argument});
+    };
+    t.error_text = [] { return "the fake refuses"; };
+    return t;
+  }
+
+  std::uint64_t bytes_;
+  std::uint64_t base_ = 0;
+  stream_record streams_[2] = {{this}, {this}};
+  std::map<std::uint64_t, std::uint32_t> pieces_;  // offset -> frames
+  std::vector<unit> held_;
+  std::uint64_t position_ = 0;
+};
+
+}  // namespace gm::test
