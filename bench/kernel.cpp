@@ -9,6 +9,7 @@
 #include <string>
 
 #include "bare_pager.h"
+#include "kernels/axpy.hpp"
 #include "managed.h"
 #include "measure.h"
 
@@ -61,10 +62,7 @@ class resident : public measurement {
     return static_cast<float*>(gm_device_pointer(memory.data(), device_node));
   }
 
-  void queue(const float* x, float* y) {
-    gm::parallel_for(
-        stream_.get(), count, GM_LAMBDA(std::size_t i) { y[i] += x[i]; });
-  }
+  void queue(const float* x, float* y) { gm::parallel_for(stream_.get(), count, kernels::axpy{1.0F, x, y}); }
 
   void launch_floor() {
     queue(floats(floor_x_), floats(floor_y_));

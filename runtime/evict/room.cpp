@@ -128,14 +128,17 @@ bool strike_block(vm_object& vm, device_node& device, block_index index) {
   return true;
 }
 
-// Evicts the pieces together, so that their write-backs overlap. Returns the frames that came free.
-std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t count,
+// Evicts pieces together, so that their write-backs overlap, until enough is under way; count becomes the number looked
+// at. Returns the frames that came free.
+std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t& count,
                            std::uint32_t frames, status& failure) {
   write_backs all;
   std::uint32_t clean[64] = {};
   std::size_t begun = 0;
   std::uint32_t promised = 0;
-  for (std::size_t i = 0; i < count && promised < frames; ++i) {
+  std::size_t looked_at = 0;
+  for (; looked_at < count && promised < frames; ++looked_at) {
+    const std::size_t i = looked_at;
     std::uint32_t clean_pages = 0;
     bool fits = true;
     for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k)
@@ -145,6 +148,7 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
     clean[begun++] = clean_pages;
     promised += pieces[i].blocks;
   }
+  count = looked_at;
   wait_for_all(all);
   if (const int why = all.failure.load(std::memory_order_relaxed); why != GM_OK) failure = static_cast<status>(why);
 
@@ -168,12 +172,12 @@ std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, 
   std::uint32_t freed = 0;
   for (std::size_t skip = 0; freed < frames;) {
     piece pieces[batch];
-    const std::size_t count = device.pool.victims(pieces, batch, skip);
+    std::size_t count = device.pool.victims(pieces, batch, skip);
     if (count == 0) break;
     const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, failure);
     freed += now;
-    // What was evicted has left the list; the rest is skipped. A piece may be passed over when both happen at once:
-    // the next round starts from the oldest again.
+    // What was evicted has left the list; what could not be is skipped. A piece may be passed over when both happen at
+    // once: the next round starts from the oldest again.
     if (now == 0) skip += count;
   }
   return freed;

@@ -110,7 +110,7 @@ class small_vm : public testing::Test {
   void expect_valid(bool at_rest = true) const {
     char why[256] = {};
     EXPECT_TRUE(validate(*vm, at_rest, why, sizeof why)) << why;
-    for (block_index index; index.value < vm->table.blocks(); ++index) kernel->expect_no_more_than(*vm, index);
+    kernel->expect_no_more_than(*vm);
   }
 
   std::unique_ptr<vm_object> vm;

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// axpy.hpp - y += a * x, the streaming pattern: two reads and a write an element, no reuse.
+#ifndef GMEM_KERNELS_AXPY_HPP
+#define GMEM_KERNELS_AXPY_HPP
+
+#include <cstddef>
+
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define GM_KERNEL __host__ __device__
+#else
+#define GM_KERNEL
+#endif
+
+namespace gm::kernels {
+
+// x and y do not overlap, and are the device's addresses of what an open scope reads and reads and writes.
+struct axpy {
+  float a;
+  const float* x;
+  float* y;
+
+  GM_KERNEL void operator()(std::size_t i) const { y[i] += a * x[i]; }
+};
+
+}  // namespace gm::kernels
+
+#endif  // GMEM_KERNELS_AXPY_HPP
