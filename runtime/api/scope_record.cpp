@@ -400,7 +400,7 @@ status scope_record::try_begin(bool& try_again) {
                                                      : conflicts::order;
   if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
   retry_after_.leases = vm_.leases.changes().now();
-  retry_after_.moves = vm_.moves_ended.load(std::memory_order_acquire);
+  retry_after_.room = vm_.room_changes.now();
   short_of_room_ = room::enough;
   status s = gather();
   if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
@@ -436,7 +436,7 @@ status scope_record::try_begin(bool& try_again) {
 
 void scope_record::wait_for_room() {
   if (short_of_room_ == room::copies) {
-    vm_.moves_ended.wait(retry_after_.moves, std::memory_order_acquire);
+    vm_.room_changes.wait_past(retry_after_.room);
     return;
   }
   // Giving up our own lease is two changes. Any other since we looked for room may have made some.
@@ -481,6 +481,12 @@ void scope_record::move_ended(void* self, const move&, status result) {
   s->finish_one();
 }
 
+void scope_record::end_lease(work_fence fence) {
+  vm_.leases.end(lease_, fence);
+  // A system call of this thread that met the open scope failed and left its page poisoned; the next one waits instead.
+  for (const leased_range& range : request_.ranges) rt_.offenders.heal(range.bytes);
+}
+
 void scope_record::work_done(void* self, gm_status) { static_cast<scope_record*>(self)->finish_one(); }
 
 void scope_record::finish_one() {
@@ -506,7 +512,7 @@ status scope_record::end(scope_record* s) {
   if (stream == nullptr) {
     // Moves of a detached one may go on: from here on they are in nobody's way but that of who needs the pages.
     const status result = s->failure();
-    s->vm_.leases.end(s->lease_, {});
+    s->end_lease({});
     s->finish_one();
     return result;
   }
@@ -520,7 +526,7 @@ status scope_record::end(scope_record* s) {
     (void)api.stream_synchronize(stream->handle);
     s->pending_.fetch_sub(1, std::memory_order_relaxed);
   }
-  s->vm_.leases.end(s->lease_, {&api, fence});
+  s->end_lease({&api, fence});
   stream->open_scopes.fetch_sub(1);
   if (result == status::ok) result = s->failure();
   s->finish_one();

@@ -94,6 +94,7 @@ class scope_record {
   void undo();
   void drop_leases();
   void give_up_lease();
+  void end_lease(work_fence);
   void release();
   void finish_one();
   static void move_ended(void* self, const move&, status);
@@ -118,7 +119,7 @@ class scope_record {
   room short_of_room_ = room::enough;
   struct {
     std::uint32_t leases = 0;
-    std::uint32_t moves = 0;
+    std::uint32_t room = 0;
   } retry_after_;
 };
 

@@ -131,8 +131,8 @@ bool retry_each_once(vm_object& vm) {
 void retry_deferred_frees(vm_object& vm) {
   // A move that ends while its extent is off the list finds nothing to retry: we do it in its place.
   for (;;) {
-    const std::uint32_t ended = vm.moves_ended.load(std::memory_order_acquire);
-    if (!retry_each_once(vm) || vm.moves_ended.load(std::memory_order_acquire) == ended) return;
+    const std::uint32_t seen = vm.room_changes.now();
+    if (!retry_each_once(vm) || vm.room_changes.now() == seen) return;
   }
 }
 

@@ -195,12 +195,12 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
   for (;;) {
     const std::uint32_t free = device.pool.free_frames();
     if (free >= frames) return status::ok;
-    const std::uint32_t ended = vm.moves_ended.load(std::memory_order_acquire);
+    const std::uint32_t seen = vm.room_changes.now();
     const bool could = could_free(vm, device, frames - free);
     if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
     if (could && failure == status::ok) {
       // What could go was being copied, or has just become free to go.
-      if (vm.moves_ended.load(std::memory_order_acquire) != ended) continue;
+      if (vm.room_changes.now() != seen) continue;
       return fail(status::busy, "no room on node %u (%s) before copies in flight have ended", device.node,
                   device.info.name);
     }
@@ -235,6 +235,7 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (made == GM_OK) break;
     const status failed = device::check_device(*device.api, made, "device memory");
     for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
+    vm.room_changes.happened();
     if (failed != status::no_memory || !evict) return failed;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
@@ -265,6 +266,7 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
     if (i + 1 == gone.blocks) device.api->piece_destroy(device.handle, offset_of(gone.first), gone.blocks, address);
     device.pool.give_back(frame);
   }
+  vm.room_changes.happened();
 }
 
 void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
@@ -282,6 +284,7 @@ void release_unused_frame(vm_object& vm, device_node& device, block_index index)
   }
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);
   device.pool.give_back(frame);
+  vm.room_changes.happened();
 }
 
 }  // namespace gm

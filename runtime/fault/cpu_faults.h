@@ -39,8 +39,6 @@ class cpu_faults {
 
   // Thread mode: serve, and condemn what offends.
   void handle(const cpu_fault&);
-  // A fault on the OS page of the one just handled, read together with it.
-  void handle_twin() { vm_.stats.node[host_node].faults.add(); }
   // In line: serve until the page is there; the thread sleeps meanwhile.
   signal_verdict handle_in_line(const cpu_fault&);
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fault/fault_handlers.h"
 
-#include <algorithm>
-
 namespace gm {
 
 status fault_handlers::start(unsigned count) {
@@ -35,35 +33,18 @@ void fault_handlers::stop() {
 void fault_handlers::run(void* self) { static_cast<fault_handlers*>(self)->loop(); }
 
 void fault_handlers::loop() {
-  constexpr std::size_t batch = 16;
-  cpu_fault faults[batch];
   for (;;) {
-    const std::size_t count = source_.read_faults(faults, batch);
-    bool rung = false;
-    if (count > 1) {
-      // In order of address, writes before reads of the same OS page.
-      std::sort(faults, faults + count, [](const cpu_fault& a, const cpu_fault& b) {
-        return a.offset != b.offset ? a.offset < b.offset : a.access > b.access;
-      });
+    cpu_fault fault{};
+    if (!source_.read_fault(fault)) continue;
+    if (fault.offset != doorbell() || !stopping_.load()) {
+      server_.handle(fault);
+      continue;
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      if (faults[i].offset == doorbell() && stopping_.load()) {
-        rung = true;
-        continue;
-      }
-      // Serving, parking and condemning are for whoever sleeps on the OS page: the second of two needs nothing more.
-      if (i > 0 && faults[i].offset == faults[i - 1].offset)
-        server_.handle_twin();
-      else
-        server_.handle(faults[i]);
-    }
-    if (!rung) continue;
     const byte_range bell{doorbell(), doorbell() + os_page_bytes};
-    const bool leaving = stopping_.load();
-    if (leaving) running_.fetch_sub(1);
+    running_.fetch_sub(1);
     // The memfd page exists from the first ring on: then it is mapped rather than made.
     if (source_.map_zero(bell) != status::ok || source_.map(bell, cpu_access::read) != status::ok) source_.wake(bell);
-    if (leaving) return;
+    return;
   }
 }
 

@@ -2,10 +2,9 @@
 // fault_handlers.h - the threads that read CPU faults from userfaultfd and have them served.
 //
 // One a CPU, each pinned to its own, all reading one descriptor: the handler on the CPU where a thread faulted wakes
-// fastest. The kernel hands each fault to one of them. A batch that was read together is sorted by address, and each OS
-// page is served once, for its strongest access.
-// stop(): handlers sleep in a read that only a fault ends, so stop() touches a doorbell page, the last of the arena,
-// until all have left.
+// fastest. Each takes one fault at a time, so that faults of several threads are served by several handlers at once:
+// taking more cost a quarter of the rate with two threads (see runtime/README.md). stop(): handlers sleep in a read
+// that only a fault ends, so stop() touches a doorbell page, the last of the arena, until all have left.
 #pragma once
 
 #include <atomic>

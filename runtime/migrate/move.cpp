@@ -85,8 +85,7 @@ void finish(move_pool& pool, move* m, status result) {
     for_each_run(woken, [&](unsigned first, unsigned count) { vm.cpu->wake(vm.bytes_of(m->index, first, count)); });
   }
   b.busy.notify_all();
-  vm.moves_ended.fetch_add(1, std::memory_order_release);
-  vm.moves_ended.notify_all();
+  vm.room_changes.happened();
   if (m->done != nullptr) m->done(m->owner, *m, result);
   pool.give_back(m);
   if (vm.deferred_frees.load(std::memory_order_acquire) != 0) vm.retry_deferred_frees(vm);

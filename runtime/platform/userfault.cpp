@@ -180,21 +180,13 @@ bool userfault::poison(std::uint64_t offset) {
   return true;
 }
 
-std::size_t userfault::read_faults(cpu_fault* faults, std::size_t most) {
-  uffd_msg messages[16];
-  if (most > 16) most = 16;
-  const ssize_t got = read(fd_, messages, most * sizeof(uffd_msg));
-  if (got <= 0) return 0;
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(uffd_msg); ++i) {
-    const uffd_msg& message = messages[i];
-    if (message.event != UFFD_EVENT_PAGEFAULT) continue;
-    const bool write = (message.arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0;
-    faults[count++] = {round_down(message.arg.pagefault.address - arena_->user_base(), os_page_bytes),
-                       write ? cpu_access::write : cpu_access::read,
-                       static_cast<std::int32_t>(message.arg.pagefault.feat.ptid)};
-  }
-  return count;
+bool userfault::read_fault(cpu_fault& fault) {
+  uffd_msg message;
+  if (read(fd_, &message, sizeof message) != sizeof message || message.event != UFFD_EVENT_PAGEFAULT) return false;
+  const bool write = (message.arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)) != 0;
+  fault = {round_down(message.arg.pagefault.address - arena_->user_base(), os_page_bytes),
+           write ? cpu_access::write : cpu_access::read, static_cast<std::int32_t>(message.arg.pagefault.feat.ptid)};
+  return true;
 }
 
 }  // namespace gm

@@ -5,7 +5,7 @@
 //          inline   faults are SIGBUS in the thread that touched; a system call on an absent page gives EFAULT.
 // Opened through /dev/userfaultfd, else the system call, else for user-mode faults only: then, in thread mode too, a
 // system call on an absent page gives EFAULT, and a warning says so.
-// Threads: all functions from any thread. Handlers sleep in read_faults() until faults come or ring() is called.
+// Threads: all functions from any thread. Handlers sleep in read_fault() until a fault comes.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,8 @@ class userfault final : public user_mapping {
   void wake(byte_range) override;
   bool poison(std::uint64_t offset) override;
 
-  // Blocks until there is at least one fault; returns how many were read, 0 when interrupted.
-  std::size_t read_faults(cpu_fault* faults, std::size_t most);
+  // Blocks until there is a fault. False when interrupted, or when the kernel reported something else.
+  bool read_fault(cpu_fault&);
   bool user_mode_only() const { return user_mode_only_; }
 
  private:

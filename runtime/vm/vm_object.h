@@ -36,7 +36,8 @@ class vm_object {
 
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
-  std::atomic<std::uint32_t> moves_ended{0};  // a counter to wait on
+  // Rises whenever a move has ended or frames came free: what was in the way of making room may be gone.
+  event room_changes;
   // Frees that a move in flight holds up, and who carries them out when a move has ended.
   std::atomic<std::uint64_t> deferred_frees{0};
   void (*retry_deferred_frees)(vm_object&) = nullptr;

@@ -161,7 +161,7 @@ class crowd::member {
     for (gm_stream s : streams_) must(gm_stream_synchronize(s), "gm_stream_synchronize");
     for (const auto& k : kernels_) {
       if (!k->finished.load() || !k->ran.load()) wrong("a kernel did not run");
-      if (k->wrong.load() != 0) wrong(std::to_string(k->wrong.load()) + " bytes were wrong in a kernel");
+      if (k->wrong.load() != 0) wrong(k->message());
     }
     kernels_.clear();
     for (const auto& b : buffers_)

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "model/program.h"
+#include "model/watchdog.h"
 
 namespace gm::test {
 namespace {
@@ -33,6 +34,7 @@ TEST_P(one_thread, agrees_with_plain_arrays) {
   const std::uint64_t programs = repeat ? 1 : scaled(programs_each);
   for (std::uint64_t i = 0; i < programs; ++i) {
     program p(GetParam(), repeat ? seed : seed + i);
+    const watchdog hangs("model: one thread");  // over the whole program: it takes a fraction of a second
     running_program = &p;
     ASSERT_TRUE(p.run(steps_each)) << p.failure();
     running_program = nullptr;

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "gmem/gmem.h"
@@ -41,6 +43,11 @@ class oracle_kernel {
   std::atomic<bool> ran{false};
   std::atomic<bool> finished{false};
 
+  // What was wrong, once finished.
+  std::string message() const {
+    return std::to_string(wrong.load()) + " bytes were wrong in a kernel: " + std::string(first_wrong_);
+  }
+
   // The kernel must stay until it is finished.
   gm_status launch(gm_stream stream) {
     std::size_t chunks = 0;
@@ -61,11 +68,16 @@ class oracle_kernel {
       const std::size_t last = std::min(p.bytes, first + chunk);
       if (p.mode != GM_WRITE && std::memcmp(p.device + first, p.expected.data() + first, last - first) != 0)
         for (std::size_t i = first; i < last; ++i)
-          if (p.device[i] != p.expected[i]) wrong.fetch_add(1);
+          if (p.device[i] != p.expected[i] && wrong.fetch_add(1) == 0) note(p, i);
       if (p.mode != GM_READ)
         for (std::size_t i = first; i < last; ++i) p.device[i] = written_byte(p.seed, i);
       return;
     }
+  }
+  // The first wrong byte, for the message.
+  void note(const piece& p, std::size_t at) {
+    std::snprintf(first_wrong_, sizeof first_wrong_, "byte %zu of %zu, mode %d, is 0x%02x and should be 0x%02x", at, p.bytes,
+                  p.mode, p.device[at], p.expected[at]);
   }
   static void body(void* self, std::size_t first, std::size_t last) {
     auto* k = static_cast<oracle_kernel*>(self);
@@ -73,6 +85,8 @@ class oracle_kernel {
     for (std::size_t i = first; i < last; ++i) k->run_chunk(i);
   }
   static void finish(void* self) { static_cast<oracle_kernel*>(self)->finished.store(true); }
+
+  char first_wrong_[128] = "";
 };
 
 }  // namespace gm::test

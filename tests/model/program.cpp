@@ -7,7 +7,7 @@
 #include <cstdarg>
 #include <cstdio>
 
-#include "api/runtime.h"
+#include "model/peek.h"
 
 namespace gm::test {
 
@@ -120,7 +120,7 @@ std::set<std::uintptr_t> program::frames_held(unsigned node, bool& uncertain) co
     blocks.merge(frames_of(o.ranges));
   }
   for (const allocation& a : allocations_)
-    for (std::size_t page = 0; page < a.pages(); ++page) {
+    for (std::size_t page = 0; page < a.pins.size(); ++page) {
       if ((a.pins[page] >> node & 1) == 0) continue;
       blocks.insert(block_start(a.base + page * page_size));
       if (!flavour_.window) uncertain = true;
@@ -184,7 +184,7 @@ bool program::kernels_were_right() {
   for (const auto& k : kernels_) {
     if (!k->finished.load()) return wrong("a kernel has not run although its stream is idle");
     if (!k->ran.load()) return wrong("a kernel was skipped");
-    if (k->wrong.load() != 0) return wrong(std::to_string(k->wrong.load()) + " bytes were wrong in a kernel");
+    if (k->wrong.load() != 0) return wrong(k->message());
   }
   kernels_.clear();
   for (const auto& b : buffers_)
@@ -193,30 +193,9 @@ bool program::kernels_were_right() {
   return true;
 }
 
-// Every copy that the table calls current is, and what nobody holds is zero. For quiet moments.
 bool program::copies_are_right(const allocation& a) {
-  const vm_object& vm = running()->vm;
-  for (std::size_t page = 0; page < a.pages(); ++page) {
-    const std::size_t begin = page * page_size;
-    const range r{const_cast<allocation*>(&a), begin, std::min(page_size, a.bytes() - begin), GM_READ};
-    gm_mapping m{};
-    if (gm_query(r.pointer(), &m) != GM_OK) return wrong(std::string("gm_query: ") + gm_last_error());
-    if (m.writer >= 0 && m.valid_nodes != 1u << m.writer) return wrong("a writer is not alone: " + name(r));
-    const std::uint64_t offset = vm.memory.offset_of(r.pointer());
-    if (m.valid_nodes == 0) {
-      for (std::size_t i = 0; i < r.bytes; ++i)
-        if (r.expected()[i] != 0) return wrong("contents are lost, the page is NOMAP: " + name(r));
-    }
-    if ((m.valid_nodes & 1) != 0 && !same(reinterpret_cast<std::uint8_t*>(vm.memory.alias(offset)), r, "the host's copy"))
-      return false;
-    for (unsigned n = 1; n < nodes_; ++n) {
-      if ((m.valid_nodes >> n & 1) == 0) continue;
-      const std::uint64_t address = vm.table.at(block_of(offset)).node(n).address + offset % block_bytes;
-      if (!same(reinterpret_cast<const std::uint8_t*>(address), r, ("the copy on node " + std::to_string(n)).c_str()))
-        return false;
-    }
-  }
-  return true;
+  const std::string what = peek(a.base, a.now.data(), a.bytes());
+  return what.empty() || wrong("#" + std::to_string(a.number) + ": " + what);
 }
 
 bool program::contents_are_right(const allocation& a) {

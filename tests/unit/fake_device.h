@@ -3,7 +3,8 @@
 //
 // A unit of work runs inside transfer() itself, or, while `hold` is set, when the test says run_all(). Its memory is one
 // range as large as the arena, so that a piece has an address; what is not in a piece may not be copied to or from.
-// Implements what the layers below api/ use: pieces, transfers, words for errors. Threads: the test's one.
+// Implements what the layers below api/ use: pieces, transfers, words for errors. Threads: one, save that
+// what is held may be run by another.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -43,13 +45,21 @@ class fake_device {
 
   std::uint64_t window_base() const { return base_; }
   std::size_t pieces() const { return pieces_.size(); }
-  std::size_t held() const { return held_.size(); }
+  std::size_t held() const {
+    const std::scoped_lock guard(lock_);
+    return held_.size();
+  }
 
   // Runs what is held, in order, also what that brings in.
   void run_all(gm_status result = GM_OK) {
-    while (!held_.empty()) {
-      const unit next = held_.front();
-      held_.erase(held_.begin());
+    for (;;) {
+      unit next;
+      {
+        const std::scoped_lock guard(lock_);
+        if (held_.empty()) return;
+        next = std::move(held_.front());
+        held_.erase(held_.begin());
+      }
       run(next, result);
     }
   }
@@ -69,8 +79,8 @@ class fake_device {
   struct unit {
     std::vector<device::fill_run> fills;
     std::vector<device::copy_run> copies;
-    device::callback done;
-    void* argument;
+    device::callback done = nullptr;
+    void* argument = nullptr;
   };
 
   void run(const unit& u, gm_status result) {
@@ -95,10 +105,12 @@ class fake_device {
       if (c.direction == device::direction::host_to_device) expect_in_piece(c.destination, c.bytes);
       if (c.direction == device::direction::device_to_host) expect_in_piece(c.source, c.bytes);
     }
-    if (hold)
-      held_.push_back(std::move(u));
-    else
+    if (!hold) {
       run(u, GM_OK);
+      return GM_OK;
+    }
+    const std::scoped_lock guard(lock_);
+    held_.push_back(std::move(u));
     return GM_OK;
   }
 
@@ -148,6 +160,7 @@ class fake_device {
   std::uint64_t base_ = 0;
   stream_record streams_[2] = {{this}, {this}};
   std::map<std::uint64_t, std::uint32_t> pieces_;  // offset -> frames
+  mutable std::mutex lock_;  // of what is held: one thread may hand work in while another runs it
   std::vector<unit> held_;
   std::uint64_t position_ = 0;
 };

@@ -75,6 +75,7 @@ class small_vm : public testing::Test {
       block_guard guard(at(index).lock);
       at(index).allocated |= pages_touched(e->bytes(), index);
     }
+    at(e->first_block()).starts |= one_page(page_in_block(e->first));
     EXPECT_FALSE(vm->extents.drop_reference(*e));
     return *e;
   }
@@ -84,6 +85,7 @@ class small_vm : public testing::Test {
       const block_index index{e.first_block().value + i};
       block_guard guard(at(index).lock);
       at(index).allocated &= ~pages_touched(e.bytes(), index);
+      at(index).starts &= ~pages_touched(e.bytes(), index);
     }
     EXPECT_EQ(vm->extents.retire(e.bytes().begin), &e);
     return vm->extents.drop_reference(e);

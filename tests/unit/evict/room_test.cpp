@@ -174,6 +174,26 @@ TEST_F(rooms, what_cannot_suffice_evicts_nothing) {
   EXPECT_EQ(stats().writebacks.get(), 0U);
 }
 
+TEST_F(rooms, what_is_being_copied_may_come_free_later) {
+  start({.frames = 1});
+  device_wrote(0, 0x3);
+  fake(1).hold = true;
+  move* m = moves->take(false);
+  copy_plan plan;
+  {
+    block_guard guard(at({0}).lock);
+    ASSERT_EQ(begin_move_locked(*vm, {0}, at({0}), {.destination = host_node, .source = 1, .pages = 0x1}, *m, plan),
+              status::ok);
+  }
+  ASSERT_EQ(submit_move(*moves, m, plan, nullptr), status::ok);
+  EXPECT_EQ(make(1), status::busy) << "not: there is no room";
+  EXPECT_TRUE(has_frame(0));
+  fake(1).run_all();
+  fake(1).hold = false;
+  EXPECT_EQ(make(1), status::ok);
+  EXPECT_TRUE(painted(host_page({0}, 1), value(0, 1)));
+}
+
 TEST_F(rooms, no_more_is_evicted_than_is_needed) {
   for (const std::uint64_t block : {0, 1, 2, 3}) device_wrote(block, 0x1);
   ASSERT_EQ(make(2), status::ok);

@@ -14,9 +14,16 @@ constexpr auto unknown = access_pattern::unknown;
 
 class windows : public testing::Test {
  protected:
-  // Pages [first, last) that a touch of the page takes.
+  // Pages [first, last) that a touch of the page takes, in an allocation that goes past its block on both sides.
   std::pair<std::uint64_t, std::uint64_t> touch(std::uint64_t page, access_pattern pattern = unknown) {
-    const fault_window w = next_window(streams, 4, ++now, {page}, pattern);
+    const std::uint64_t block_begin = page / pages_per_block * pages_per_block;
+    return touch_in(page, block_begin, block_begin + pages_per_block, false, pattern);
+  }
+  // ... in one that has pages [first, last) of the block.
+  std::pair<std::uint64_t, std::uint64_t> touch_in(std::uint64_t page, std::uint64_t first, std::uint64_t last,
+                                                   bool begins, access_pattern pattern = unknown) {
+    const fault_window w = next_window(
+        streams, 4, ++now, {.page = {page}, .first = {first}, .last = {last}, .begins = begins, .pattern = pattern});
     return {w.first.value, w.last.value};
   }
   fault_stream streams[4];
@@ -75,6 +82,26 @@ TEST_F(windows, the_least_recently_used_stream_gives_way) {
   EXPECT_EQ(touch(3001), (window{3001, 3003})) << "still known";
 }
 
+TEST_F(windows, end_with_their_allocation_on_both_sides) {
+  touch_in(66, 66, 70, true);
+  EXPECT_EQ(touch_in(67, 66, 70, true), (window{67, 69}));
+  EXPECT_EQ(touch_in(69, 66, 70, true), (window{69, 70}));
+  touch_in(79, 74, 80, true);
+  touch_in(78, 74, 80, true);
+  EXPECT_EQ(touch_in(76, 74, 80, true), (window{74, 77}));
+}
+
+TEST_F(windows, a_stream_does_not_go_on_into_the_next_allocation) {
+  for (const std::uint64_t page : {64, 65, 67}) touch_in(page, 64, 71, true);
+  EXPECT_EQ(touch_in(71, 71, 96, true), (window{71, 72})) << "somebody else's, and its first touch";
+  EXPECT_EQ(touch_in(72, 71, 96, true), (window{72, 74})) << "which begins a stream of its own";
+}
+
+TEST_F(windows, an_allocation_that_began_in_an_earlier_block_goes_on) {
+  for (const std::uint64_t page : {64, 65, 67, 71, 79, 95}) touch(page);
+  EXPECT_EQ(touch_in(96, 96, 100, false), (window{96, 100})) << "as far as it goes";
+}
+
 TEST_F(windows, random_advice_takes_one_page_and_teaches_nothing) {
   touch(64);
   EXPECT_EQ(touch(65, access_pattern::random), (window{65, 66}));
@@ -113,8 +140,8 @@ TEST_F(windows, always_hold_the_page_and_stay_in_its_block) {
 
 TEST(fault_streams, are_shared_by_threads) {
   fault_streams shared;
-  EXPECT_EQ(shared.next({64}, unknown).last, page_index{65});
-  EXPECT_EQ(shared.next({65}, unknown).last, page_index{67});
+  EXPECT_EQ(shared.next({.page = {64}, .first = {64}, .last = {96}}).last, page_index{65});
+  EXPECT_EQ(shared.next({.page = {65}, .first = {64}, .last = {96}}).last, page_index{67});
 }
 
 }  // namespace

@@ -384,17 +384,50 @@ TEST_F(leases, who_holds_room_itself_does_not_wait_for_other_open_ones) {
   remove(asking);
 }
 
-TEST_F(leases, open_ones_are_known_by_their_thread) {
-  EXPECT_FALSE(table.has_open(this_thread()));
-  declared d(pages(0, 1), GM_READ);
-  ASSERT_EQ(begin(d), status::ok);
-  EXPECT_EQ(d.l.owner, this_thread());
-  EXPECT_TRUE(table.has_open(this_thread()));
-  EXPECT_FALSE(table.has_open(this_thread() + 1));
-  end(d);
-  EXPECT_FALSE(table.has_open(this_thread()));
+TEST_F(leases, open_ones_over_a_range_are_known) {
+  declared reader({page_bytes, page_bytes + 1}, GM_READ);
+  ASSERT_EQ(begin(reader), status::ok);
+  EXPECT_EQ(reader.l.owner, this_thread());
+  EXPECT_TRUE(table.open_over(pages(0, 4)));
+  EXPECT_TRUE(table.open_over({2 * page_bytes - 1, 2 * page_bytes})) << "of pages, and of readers too";
+  EXPECT_FALSE(table.open_over(pages(2, 4)));
+  EXPECT_FALSE(table.open_over(pages(0, 1)));
+  end(reader);
+  EXPECT_FALSE(table.open_over(pages(0, 4)));
   EXPECT_EQ(table.active(), 1U);
-  remove(d);
+  remove(reader);
+}
+
+TEST_F(leases, a_released_one_is_in_nobodys_way_and_still_has_its_room) {
+  declared writer(pages(0, 2), GM_WRITE);
+  ASSERT_EQ(begin(writer), status::ok);
+  end(writer);
+  const std::uint32_t before = table.changes().now();
+  table.release(writer.l);
+  EXPECT_NE(table.changes().now(), before);
+  EXPECT_TRUE(free_for(pages(0, 2), GM_READ_WRITE));
+  EXPECT_EQ(table.cpu_verdict(page(0), cpu_access::write, this_thread()), verdict::free);
+  EXPECT_FALSE(table.covers(page(0)));
+  EXPECT_FALSE(table.covers(page(0), 1));
+  declared asking(pages(8, 9), GM_READ);
+  ASSERT_EQ(begin(asking), status::ok);
+  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::wait) << "its frames come free at its going";
+  remove(writer);
+  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::none);
+  remove(asking);
+}
+
+TEST_F(leases, an_open_one_that_is_released_lets_waiters_through) {
+  declared mine(pages(0, 4), GM_WRITE);
+  ASSERT_EQ(begin(mine), status::ok);
+  declared theirs(pages(0, 1), GM_WRITE);
+  other_thread other(table, theirs, conflicts::wait);
+  EXPECT_TRUE(other.still_waits());
+  table.release(mine.l);
+  other.wait_for_begin();
+  EXPECT_EQ(other.result, status::ok);
+  other.leave();
+  remove(mine);
 }
 
 TEST_F(leases, every_end_and_every_going_is_a_change) {

@@ -214,6 +214,30 @@ TEST_F(validation, host_pages_that_were_not_charged) {
   expect_caught([&] { vm->host.uncharge(1); }, "host pages");
 }
 
+TEST_F(validation, at_rest_nothing_of_the_freed_is_kept) {
+  constexpr block_index nobodys{8};
+  const auto kept = [&](page_mask& where) {
+    where = 0x4;
+    const bool held = holds();
+    where = 0;
+    return !held && why == "block 8: pages 0x4 are nobody's and something of them is kept";
+  };
+  EXPECT_TRUE(kept(at(nobodys).willneed)) << why;
+  EXPECT_TRUE(kept(on(nobodys, 0).pinned)) << why;
+  frame_index frame = no_frame;
+  ASSERT_TRUE(vm->device(1).pool.take({nobodys, 1}, victim_class::normal, &frame));
+  on(nobodys, 1).frame_plus_one = frame + 1;
+  EXPECT_TRUE(kept(on(nobodys, 1).valid)) << why;
+  on(nobodys, 1).valid = 0x4;
+  EXPECT_TRUE(holds(false)) << "until its memory is reclaimed: " << why;
+}
+
+TEST_F(validation, an_allocation_that_starts_where_nothing_is_allocated) {
+  at({8}).starts = 0x1;
+  EXPECT_FALSE(holds());
+  EXPECT_EQ(why, "block 8: allocations start at pages 0x1, which are nobody's");
+}
+
 TEST_F(validation, a_short_buffer_gets_what_fits) {
   b().backed = one_page(9);
   char small[8];
