@@ -67,19 +67,31 @@ GM_API const char* gm_version(void);
  * what is accepted. Sizes in variables take the suffixes K M G T (powers of 1024). */
 typedef struct gm_options {
   size_t size;
-  const char* backend; /* GM_BACKEND: "auto", or a comma list of "cuda", "hip", "sim". auto: cuda, hip, else sim */
-  uint64_t arena_size_bytes;    /* GM_ARENA_SIZE: address space, default 4 x RAM rounded up to a power of two    */
-  uint64_t host_budget_bytes;   /* GM_HOST_BUDGET: most bytes of host pages, default RAM less a tenth   */
-  uint64_t device_budget_bytes; /* GM_DEVICE_BUDGET: most bytes of frames a device, default its memory less a tenth */
-  const char* fault_mode;       /* GM_FAULT_MODE: "thread" (default; system calls work on any page) or "inline" (lower
-                                   latency; a system call on an absent page fails with EFAULT)                           */
-  uint32_t fault_threads; /* GM_FAULT_THREADS: handler threads, 1 .. 64, default one a CPU and at most 8            */
-  uint32_t sim_devices;   /* GM_SIM_DEVICES: simulated devices, 1 .. 32, default 1                                  */
-  uint64_t sim_memory_bytes;               /* GM_SIM_MEMORY: memory of each, default 1G; a multiple of 2 MiB               */
-  uint64_t sim_bandwidth_bytes_per_second; /* GM_SIM_BANDWIDTH: of the modelled link, default unlimited */
-  uint64_t sim_latency_ns; /* GM_SIM_LATENCY: of one transfer, default 0                                             */
-  int sim_window;          /* GM_SIM_WINDOW: 1 yes, -1 no (the variable: 1 or 0), default yes                        */
-  const char* log;         /* GM_LOG: "error", "warn" (default), "info", "debug", to standard error                  */
+  /* GM_BACKEND: "auto" (default: cuda, hip, else sim), or a comma list of "cuda", "hip", "sim". */
+  const char* backend;
+  /* GM_ARENA_SIZE: address space for all allocations, default 4 x RAM rounded up to a power of two. */
+  uint64_t arena_size_bytes;
+  /* GM_HOST_BUDGET: most bytes of host pages, default RAM less a tenth. */
+  uint64_t host_budget_bytes;
+  /* GM_DEVICE_BUDGET: most bytes of frames a device, default its memory less a tenth. */
+  uint64_t device_budget_bytes;
+  /* GM_FAULT_MODE: "thread" (default; system calls work on any page), or "inline" (lower latency; a system call on an
+   * absent page fails with EFAULT). */
+  const char* fault_mode;
+  /* GM_FAULT_THREADS: handler threads, 1 .. 64, default one a CPU and at most 8. */
+  uint32_t fault_threads;
+  /* GM_SIM_DEVICES: simulated devices, 1 .. 32, default 1. */
+  uint32_t sim_devices;
+  /* GM_SIM_MEMORY: memory of each, a multiple of 2 MiB, default 1G. */
+  uint64_t sim_memory_bytes;
+  /* GM_SIM_BANDWIDTH: of the modelled link, default unlimited. */
+  uint64_t sim_bandwidth_bytes_per_second;
+  /* GM_SIM_LATENCY: of one transfer, at most a second, default 0. */
+  uint64_t sim_latency_ns;
+  /* GM_SIM_WINDOW: 1 yes (default), -1 no; the variable takes 1 or 0. */
+  int sim_window;
+  /* GM_LOG: "error", "warn" (default), "info", "debug", to standard error. */
+  const char* log;
 } gm_options;
 
 /* Starts the runtime. Optional: the first call of any other function does it, from the environment alone.

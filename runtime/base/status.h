@@ -9,6 +9,7 @@
 
 namespace gm {
 
+// clang-format off: version 14 does not know an attribute here
 enum class [[nodiscard]] status : int{
     ok = GM_OK,
     invalid_argument = GM_ERROR_INVALID_ARGUMENT,
@@ -20,6 +21,7 @@ enum class [[nodiscard]] status : int{
     device = GM_ERROR_DEVICE,
     system = GM_ERROR_SYSTEM,
 };
+// clang-format on
 
 const char* status_name(status);
 

@@ -48,18 +48,16 @@ class user_faults : public testing::Test {
 
   void handle() {
     for (;;) {
-      cpu_fault batch[8];
-      const std::size_t count = kernel.read_faults(batch, 8);
-      for (std::size_t i = 0; i < count; ++i) {
-        if (leaving && batch[i].offset == arena_bytes - os_page_bytes) {
-          (void)kernel.map_zero(os_page_at(batch[i].offset));
-          return;
-        }
-        const std::scoped_lock guard(lock);
-        faults.push_back(batch[i]);
-        serve(batch[i]);
-        served.notify_all();
+      cpu_fault fault{};
+      if (!kernel.read_fault(fault)) continue;
+      if (leaving && fault.offset == arena_bytes - os_page_bytes) {
+        (void)kernel.map_zero(os_page_at(fault.offset));
+        return;
       }
+      const std::scoped_lock guard(lock);
+      faults.push_back(fault);
+      serve(fault);
+      served.notify_all();
     }
   }
 
