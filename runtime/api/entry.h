@@ -18,9 +18,11 @@ status check_node(const runtime&, int node, bool host);
 // begin and end at once: what is queued between is done by then, or is ordered by the stream.
 template <typename F>
 status within_scope(runtime& rt, scope_request&& request, F&& work) {
+  const bool own_late = request.own_late;
   scope_record* s = nullptr;
   if (const status begun = scope_record::begin(rt, std::move(request), &s); begun != status::ok) return begun;
   const status worked = work(*s);
+  if (worked == status::ok && own_late) s->own_pages();
   const status ended = scope_record::end(s);
   return worked != status::ok ? worked : ended;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // hints.cpp - entry points: prefetch, advice, discard, pins.
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "api/entry.h"
@@ -122,14 +123,6 @@ status check_stream(gm_stream stream, unsigned node) {
   return status::ok;
 }
 
-// A range in whole blocks, one after another, until one fails.
-template <typename F>
-status each_block_until_failure(runtime& rt, byte_range range, F&& each) {
-  for (block_index index = block_of(range.begin); offset_of(index) < range.end; ++index)
-    if (const status s = each(index, rt.vm.table.at(index)); s != status::ok) return s;
-  return status::ok;
-}
-
 page_mask pinned_elsewhere(const runtime& rt, const block& b, unsigned node) {
   page_mask pages = no_pages;
   for (unsigned n = 0; n < rt.vm.nodes; ++n)
@@ -137,20 +130,21 @@ page_mask pinned_elsewhere(const runtime& rt, const block& b, unsigned node) {
   return pages;
 }
 
-status discard_block(runtime& rt, byte_range range, block_index index, block& b) {
+void discard_block(runtime& rt, byte_range range, block_index index, block& b) {
   const page_mask pages = pages_covered(range, index);
-  if (pages == no_pages) return status::ok;
-  for (;;) {
-    wait_while_busy(b, pages);
-    block_guard guard(b.lock);
-    if ((b.busy.load(std::memory_order_relaxed) & pages) != 0) continue;
-    // The kernel first: when it refuses, the contents stand.
-    if (const status s = drop_host_pages_locked(rt.vm, index, b, pages); s != status::ok) return s;
-    make_exclusive_locked(rt.vm, b, host_node, pages);
-    b.host().valid &= ~pages;
-    b.willneed &= ~pages;
-    return status::ok;
+  if (pages == no_pages) return;
+  const block_lock lock = lock_when_idle(b, pages);
+  page_mask kept = no_pages;
+  if (drop_host_pages_locked(rt.vm, index, b, pages) != status::ok) {
+    // The system does not take the memory back: then it is zeroed and stays the host's.
+    kept = pages & b.backed;
+    for_each_run(kept, [&](unsigned first, unsigned count) {
+      const byte_range run = rt.vm.bytes_of(index, first, count);
+      std::memset(rt.vm.memory.alias(run.begin), 0, run.bytes());
+    });
   }
+  make_exclusive_locked(rt.vm, b, host_node, pages);
+  b.host().valid &= ~(pages & ~kept);
 }
 
 gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
@@ -246,10 +240,10 @@ gm_status gm_discard(void* pointer, size_t bytes) try {
   lease_order order;
   extent* e = rt->vm.extents.reference(whole);
   if (e == nullptr) return to_c(fail(status::not_managed, "the range was freed meanwhile"));
-  status s = rt->vm.leases.begin_or_wait(writer, conflicts::wait, order);
+  const status s = rt->vm.leases.begin_or_wait(writer, conflicts::wait, order);
   if (s == status::ok) {
-    s = each_block_until_failure(*rt, whole,
-                                 [&](block_index index, block& b) { return discard_block(*rt, whole, index, b); });
+    for (block_index index = block_of(whole.begin); offset_of(index) < whole.end; ++index)
+      discard_block(*rt, whole, index, rt->vm.table.at(index));
     rt->vm.leases.remove(writer);
   }
   if (rt->vm.extents.drop_reference(*e)) reclaim(rt->vm, *e);

@@ -15,19 +15,6 @@
 #include "policy/victim_order.h"
 
 namespace gm {
-namespace {
-
-// Locks the block when none of the pages is busy.
-block_lock lock_when_idle(block& b, page_mask pages) {
-  for (;;) {
-    block_lock lock(b.lock);
-    if ((b.busy.load(std::memory_order_relaxed) & pages) == 0) return lock;
-    lock.unlock();
-    wait_while_busy(b, pages);
-  }
-}
-
-}  // namespace
 
 status managed_range(runtime& rt, const void* pointer, std::size_t bytes, byte_range& range) {
   if (pointer == nullptr) return fail(status::invalid_argument, "the pointer is null");
@@ -343,6 +330,7 @@ void scope_record::own_pages() {
     GM_DCHECK(!on_device() || (e.target->readable & pages) == 0);
     make_exclusive_locked(vm_, *e.target, request_.node, pages);
   }
+  vm_.leases.set_resident(lease_);
 }
 
 // ---- begin and its undoing ---------------------------------------------------------------------------------------
@@ -429,8 +417,7 @@ status scope_record::try_begin(bool& try_again) {
     undo();
     return fail(s, "%s", why);
   }
-  own_pages();
-  vm_.leases.set_resident(lease_);
+  if (!request_.own_late) own_pages();
   return status::ok;
 }
 
@@ -522,8 +509,8 @@ status scope_record::end(scope_record* s) {
   device::fence fence;
   status result = device::check_device(api, api.fence_record(stream->handle, work_done, s, &fence), "ending a scope");
   if (result != status::ok) {
-    // No fence to be had: wait for the work here.
-    (void)api.stream_synchronize(stream->handle);
+    // No fence to be had: wait for the work here, and say how it went.
+    result = device::check_device(api, api.stream_synchronize(stream->handle), "work on a stream failed");
     s->pending_.fetch_sub(1, std::memory_order_relaxed);
   }
   s->end_lease({&api, fence});

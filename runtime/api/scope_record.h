@@ -33,6 +33,7 @@ struct scope_request {
   stream_record* stream = nullptr;  // null: all is there when begin returns
   bool prefetch = false;            // the CPU's mapping goes with the pages (to a device) or comes (to the host)
   bool detached = false;            // a hint: nothing is waited for or evicted; with a null stream
+  bool own_late = false;            // step 6 is the caller's, when it knows that the contents will be overwritten
   bool revoke_cpu = false;          // host scopes with a stream: the CPU waits like everybody else
 };
 
@@ -42,6 +43,9 @@ class scope_record {
   static status begin(runtime&, scope_request&&, scope_record** begun);
   // The scope is gone afterwards, whatever is returned.
   static status end(scope_record*);
+
+  // Step 6, for a request that put it off.
+  void own_pages();
 
   unsigned node() const { return request_.node; }
   stream_record* stream() const { return request_.stream; }
@@ -89,7 +93,6 @@ class scope_record {
   status host_pages_for(entry&, block_lock&, page_mask);
   status start_move(entry&, move_request, block_lock&);
   status order_stream(const lease_order&);
-  void own_pages();
   void wait_for_moves();
   void undo();
   void drop_leases();

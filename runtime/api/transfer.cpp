@@ -132,6 +132,7 @@ status transfer(runtime& rt, void* destination, const void* source, int value, s
   request.node = n;
   request.stream = stream;
   request.revoke_cpu = n == host_node && stream != nullptr;
+  request.own_late = true;  // a copy that is refused leaves the destination as it was
   if (to.managed) request.ranges.push_back({to.range, GM_WRITE});
   if (from.managed) request.ranges.push_back({from.range, GM_READ});
   return within_scope(rt, std::move(request), [&](scope_record& held) {

@@ -57,7 +57,11 @@ status grant_cpu_locked(vm_object& vm, block_index index, block& b, page_mask pa
   // What is mapped read-only and may now be written.
   status s = for_runs(
       vm, index, pages & writable & b.readable & ~b.host().writable,
-      [&](byte_range r) { return vm.cpu->allow_write(r); }, [&](page_mask run) { b.host().writable |= run; });
+      [&](byte_range r) { return vm.cpu->allow_write(r); },
+      [&](page_mask run) {
+        b.host().writable |= run;
+        b.parked &= ~run;
+      });
   if (s != status::ok) return s;
   const page_mask absent = pages & ~b.readable;
   s = for_runs(
@@ -65,11 +69,15 @@ status grant_cpu_locked(vm_object& vm, block_index index, block& b, page_mask pa
       [&](page_mask run) {
         b.readable |= run;
         b.host().writable |= run;
+        b.parked &= ~run;
       });
   if (s != status::ok) return s;
   return for_runs(
       vm, index, absent & ~writable, [&](byte_range r) { return vm.cpu->map(r, cpu_access::read); },
-      [&](page_mask run) { b.readable |= run; });
+      [&](page_mask run) {
+        b.readable |= run;
+        b.parked &= ~run;
+      });
 }
 
 status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
@@ -84,6 +92,7 @@ status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_
         b.readable |= run;
         b.host().valid |= run;
         b.host().writable |= run;
+        b.parked &= ~run;
       });
   if (s == status::ok) return s;
   // The run that failed may be half there: it is taken out of the kernel's tables and of the memfd again.

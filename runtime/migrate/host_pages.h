@@ -23,7 +23,7 @@ status revoke_cpu_locked(vm_object&, block_index, block&, page_mask);
 status write_protect_cpu_locked(vm_object&, block_index, block&, page_mask);
 
 // Maps host-valid pages for the CPU: writable where `writable` says so, else read-only. Pages mapped with enough
-// permission stay as they are. Wakes faults on what it maps.
+// permission stay as they are. Wakes faults on what it maps: nobody is parked there any more.
 status grant_cpu_locked(vm_object&, block_index, block&, page_mask pages, page_mask writable);
 
 // NOMAP pages become zero pages, valid on the host only, writable for the CPU.

@@ -57,6 +57,16 @@ inline void wait_while_busy(block& b, page_mask pages) {
   }
 }
 
+// Locks the block when none of the pages is busy.
+inline block_lock lock_when_idle(block& b, page_mask pages) {
+  for (;;) {
+    block_lock lock(b.lock);
+    if ((b.busy.load(std::memory_order_relaxed) & pages) == 0) return lock;
+    lock.unlock();
+    wait_while_busy(b, pages);
+  }
+}
+
 // Checks one block against block.h's invariants. The caller holds its lock. at_rest: nothing may be busy.
 bool validate_block_locked(const vm_object&, block_index, const block&, bool at_rest, char* why, std::size_t why_bytes);
 // All blocks, the frame pools, the counts. Takes each block's lock in turn.

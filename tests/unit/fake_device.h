@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // fake_device.h - a backend of which a test sees and decides everything: when copies run, and which fail.
 //
-// A unit of work runs inside transfer() itself, or, while `hold` is set, when the test says run_all(). Its memory is one
-// range as large as the arena, so that a piece has an address; what is not in a piece may not be copied to or from.
+// A unit of work runs inside transfer() itself, or, while `hold` is set, when the test says run_all(). Its memory is
+// one range as large as the arena, so that a piece has an address; what is not in a piece may not be copied to or from.
 // Implements what the layers below api/ use: pieces, transfers, words for errors. Threads: one, save that
 // what is held may be run by another.
 #pragma once
@@ -65,10 +65,10 @@ class fake_device {
   }
 
   bool hold = false;
-  gm_status refuse = GM_OK;            // what transfer() returns instead of taking the unit, once
-  gm_status next_result = GM_OK;       // how the next unit ends, once
-  unsigned refused_pieces = 0;         // so many piece_create calls find no memory
-  std::uint64_t copied_bytes = 0;      // by all units
+  gm_status refuse = GM_OK;        // what transfer() returns instead of taking the unit, once
+  gm_status next_result = GM_OK;   // how the next unit ends, once
+  unsigned refused_pieces = 0;     // so many piece_create calls find no memory
+  std::uint64_t copied_bytes = 0;  // by all units
   std::uint64_t filled_bytes = 0;
   std::vector<device::copy_run> copies;  // of all units, in order
 
@@ -160,7 +160,7 @@ class fake_device {
   std::uint64_t base_ = 0;
   stream_record streams_[2] = {{this}, {this}};
   std::map<std::uint64_t, std::uint32_t> pieces_;  // offset -> frames
-  mutable std::mutex lock_;  // of what is held: one thread may hand work in while another runs it
+  mutable std::mutex lock_;                        // of what is held: one thread may hand work in while another runs it
   std::vector<unit> held_;
   std::uint64_t position_ = 0;
 };

@@ -8,11 +8,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "api/debug.h"
@@ -194,6 +196,12 @@ class running_gmem : public testing::Test {
     s.size = sizeof s;
     EXPECT_EQ(gm_stats_get(&s), GM_OK) << gm_last_error();
     return s;
+  }
+  // A fault handler counts behind what it did, when the thread that it served is already on its way.
+  template <typename F>
+  static bool soon(F&& holds) {
+    for (int i = 0; i < 2000 && !holds(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return holds();
   }
   static bool all_are(const byte* p, std::size_t bytes, int value) {
     return std::all_of(p, p + bytes, [&](byte b) { return b == static_cast<byte>(value); });

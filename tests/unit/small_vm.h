@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// small_vm.h - a vm_object of sixteen blocks over fakes: a model of the kernel's page tables, devices that copy when the
-// test says so, and host pages that are real (the arena's alias mapping). What is above the table is the test's to call.
+// small_vm.h - a vm_object of sixteen blocks over fakes: a model of the kernel's page tables, devices that copy when
+// the test says so, and host pages that are real (the arena's alias mapping). What is above the table is the test's to
+// call.
 #pragma once
 
 #include <gtest/gtest.h>

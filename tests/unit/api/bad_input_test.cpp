@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// bad_input_test.cpp - null, zero, overflowing, foreign and unknown arguments: a status and a sentence, and nothing moves.
+// bad_input_test.cpp - null, zero, overflowing, foreign and unknown arguments: a status and a sentence, and nothing
+// moves.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -188,7 +189,9 @@ TEST_F(bad_input, null_places_for_results) {
 
 TEST_F(bad_input, streams) {
   EXPECT_EQ(gm_stream_synchronize(nullptr), GM_ERROR_INVALID_ARGUMENT);
-  EXPECT_EQ(gm_stream_call(nullptr, [](void*) {}, nullptr), GM_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(gm_stream_call(
+                nullptr, [](void*) {}, nullptr),
+            GM_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(gm_stream_call(s, nullptr, nullptr), GM_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(gm_stream_launch(nullptr, 1, kernel_work::run, nullptr, nullptr), GM_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(gm_stream_launch(s, 1, nullptr, nullptr, nullptr), GM_ERROR_INVALID_ARGUMENT);

@@ -18,9 +18,9 @@ constexpr std::uint64_t kib = 1024;
 constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint64_t gib = 1024 * mib;
 
-constexpr const char* variables[] = {"GM_BACKEND",     "GM_ARENA_SIZE",    "GM_HOST_BUDGET",   "GM_DEVICE_BUDGET",
-                                     "GM_FAULT_MODE",  "GM_FAULT_THREADS", "GM_SIM_DEVICES",   "GM_SIM_MEMORY",
-                                     "GM_SIM_BANDWIDTH", "GM_SIM_LATENCY", "GM_SIM_WINDOW",    "GM_LOG"};
+constexpr const char* variables[] = {"GM_BACKEND",       "GM_ARENA_SIZE",    "GM_HOST_BUDGET", "GM_DEVICE_BUDGET",
+                                     "GM_FAULT_MODE",    "GM_FAULT_THREADS", "GM_SIM_DEVICES", "GM_SIM_MEMORY",
+                                     "GM_SIM_BANDWIDTH", "GM_SIM_LATENCY",   "GM_SIM_WINDOW",  "GM_LOG"};
 
 class option : public testing::Test {
  protected:
@@ -44,7 +44,8 @@ class option : public testing::Test {
     return s;
   }
   // Each value is refused, and the message says so: what was given, and what is accepted.
-  void expect_refused(const char* variable, const std::vector<const char*>& values, const std::vector<const char*>& words) {
+  void expect_refused(const char* variable, const std::vector<const char*>& values,
+                      const std::vector<const char*>& words) {
     for (const char* value : values) {
       EXPECT_EQ(read_with(variable, value), status::invalid_argument) << variable << "=" << value;
       const std::string said = last_error();

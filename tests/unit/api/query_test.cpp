@@ -44,12 +44,11 @@ TEST_P(querying, names_every_state_of_a_page) {
 
 TEST_P(querying, knows_scopes_and_pins) {
   byte* p = make_written(2 * page);
-  gm_stream s = stream();
-  gm_scope scope = begin(s, p, page, GM_READ);
+  gm_scope scope = begin(nullptr, p, page, GM_READ);
   EXPECT_EQ(flags(p), GM_PAGE_CPU | GM_PAGE_DEVICE | GM_PAGE_LEASED);
   EXPECT_EQ(flags(p + page), GM_PAGE_CPU);
   end(scope);
-  finish(s);
+  settle();
   EXPECT_EQ(flags(p), GM_PAGE_CPU | GM_PAGE_DEVICE);
   ASSERT_EQ(gm_pin(p, 1, 1), GM_OK);
   EXPECT_NE(flags(p) & GM_PAGE_PINNED, 0U);

@@ -114,6 +114,7 @@ TEST_P(scopes, several_ranges_come_together) {
   const gm_access accesses[] = {{c, block, GM_READ}, {a, page, GM_READ_WRITE}, {b + page, page, GM_READ}};
   gm_scope scope = nullptr;
   ASSERT_EQ(gm_access_begin(s, accesses, 3, &scope), GM_OK) << gm_last_error();
+  ASSERT_EQ(gm_stream_synchronize(s), GM_OK) << "the copies are done, and the scope is open";
   for (byte* p : {a, b + page, c, c + block - 1}) {
     EXPECT_EQ(valid(p) & 2U, 2U);
     EXPECT_NE(flags(p) & GM_PAGE_LEASED, 0U);
@@ -162,13 +163,13 @@ TEST_P(scopes, what_ones_own_open_scopes_leave_no_room_for_is_refused_and_nothin
   byte* idle = make_written(block);
   byte* more = make_written(3 * block);
   gm_stream s = stream();
-  (void)device_reads(s, idle, block);
   gm_scope scope = begin(s, held, 6 * block, GM_READ);
+  ASSERT_EQ(gm_prefetch(idle, block, 1, nullptr), GM_OK);
   ASSERT_EQ(gm_stats_reset(), GM_OK);
   EXPECT_EQ(try_begin(s, more, 3 * block, GM_READ), GM_ERROR_NO_MEMORY);
   EXPECT_EQ(resident(idle, block, 1), block);
   EXPECT_EQ(stats().node[1].evictions, 0U);
-  EXPECT_EQ(try_begin(s, more, 2 * block, GM_READ), GM_OK) << "that fits";
+  EXPECT_EQ(try_begin(s, make(2 * block), 2 * block, GM_READ), GM_OK) << "that fits";
   end(scope);
 }
 
@@ -205,9 +206,9 @@ TEST_P(scopes, behind_one_that_has_ended_the_stream_waits_and_the_host_does_not)
       gm_scope reading = begin(second, p, page, GM_READ);  // returns while the gate is shut
       const auto* from = static_cast<const byte*>(gm_device_pointer(p, second_node));
       ASSERT_NE(from, nullptr);
-      ASSERT_EQ(gm_stream_launch(second, page, kernel_work::run, kernel_work::forget,
-                                 new kernel_work{got.data(), from, 0}),
-                GM_OK);
+      ASSERT_EQ(
+          gm_stream_launch(second, page, kernel_work::run, kernel_work::forget, new kernel_work{got.data(), from, 0}),
+          GM_OK);
       end(reading);
       EXPECT_TRUE(all_are(got, 0)) << "it waits";
       EXPECT_NE(flags(p) & GM_PAGE_LEASED, 0U);
@@ -324,7 +325,8 @@ TEST_P(scopes, a_copy_that_fails_at_once_fails_the_call_and_leaves_all_as_it_was
 
 TEST_P(scopes, after_a_failed_begin_the_bytes_stand_and_nothing_is_leased) {
   byte* p = make_written(2 * block);
-  for (const auto what : {device::operation::copy_run, device::operation::copy_submit, device::operation::piece_create}) {
+  for (const auto what :
+       {device::operation::piece_create, device::operation::copy_submit, device::operation::copy_run}) {
     debug_fail_device(what, 1);
     EXPECT_NE(try_begin(nullptr, p, 2 * block, GM_READ_WRITE), GM_OK);
     debug_fail_device(what, 0);

@@ -26,12 +26,12 @@ TEST_P(statistics, are_exact_for_scopes_that_evict_each_other) {
   gm_stream s = stream();
   ASSERT_EQ(gm_stats_reset(), GM_OK);
 
-  device_writes(s, a, block, 7);      // 32 pages there
-  (void)device_reads(s, b, block);    // 32 more
-  (void)device_reads(s, c, block);    // a goes home: 32 pages, all dirty
-  (void)device_reads(s, a, block);    // b goes: 32 pages, all clean
-  device_writes(s, a, 3 * page, 8);   // resident: nothing moves
-  (void)device_reads(s, b, 5 * page); // c goes, clean; five pages come
+  device_writes(s, a, block, 7);       // 32 pages there
+  (void)device_reads(s, b, block);     // 32 more
+  (void)device_reads(s, c, block);     // a goes home: 32 pages, all dirty
+  (void)device_reads(s, a, block);     // b goes: 32 pages, all clean
+  device_writes(s, a, 3 * page, 8);    // resident: nothing moves
+  (void)device_reads(s, b, 5 * page);  // c goes, clean; five pages come
 
   const gm_stats now = stats();
   EXPECT_EQ(now.node_count, 3U);
@@ -100,12 +100,12 @@ TEST_P(statistics, faults_are_counted_where_they_happen) {
   touch_write(p, 1);
   EXPECT_EQ(stats().node[0].faults, 1U);
   EXPECT_EQ(stats().node[0].pages_in, 0U) << "nothing was copied";
-  EXPECT_GT(stats().fault_time_ns, 0U);
+  EXPECT_TRUE(soon([] { return stats().fault_time_ns > 0; }));
   gm_stream s = stream();
   device_writes(s, p, page, 9);
   touch_read(p);
   EXPECT_EQ(stats().node[0].faults, 2U);
-  EXPECT_EQ(stats().parked_faults, 1U) << "the copy was waited for";
+  EXPECT_TRUE(soon([] { return stats().parked_faults == 1; })) << "the copy was waited for";
   EXPECT_EQ(stats().node[0].pages_in, 1U);
   touch_write(p, 2);
   EXPECT_EQ(stats().node[0].faults, 3U) << "the device had a copy: a write asks again";

@@ -202,8 +202,7 @@ TEST_F(reclaiming, a_mirror_goes_back_in_one_piece) {
   extent& e = allocate(3 * block_bytes);
   {
     lock_guard guard(vm->device(1).admission);
-    ASSERT_EQ(acquire_piece(*vm, *moves, vm->device(1), {e.first_block(), 3}, victim_class::normal, false),
-              status::ok);
+    ASSERT_EQ(acquire_piece(*vm, *moves, vm->device(1), {e.first_block(), 3}, victim_class::normal, false), status::ok);
   }
   ASSERT_TRUE(retire(e));
   reclaim(*vm, e);

@@ -73,9 +73,9 @@ class serving : public test::small_vm {
     copy_plan plan;
     {
       block_guard guard(b().lock);
-      ASSERT_EQ(begin_move_locked(*vm, here, b(), {.destination = node, .pages = pages, .keep_cpu_mapping = true}, *m,
-                                  plan),
-                status::ok);
+      ASSERT_EQ(
+          begin_move_locked(*vm, here, b(), {.destination = node, .pages = pages, .keep_cpu_mapping = true}, *m, plan),
+          status::ok);
     }
     ASSERT_EQ(submit_move(*moves, m, plan, nullptr), status::ok);
   }

@@ -95,7 +95,8 @@ TEST_F(extents, the_last_block_is_never_handed_out) {
 }
 
 TEST_F(extents, freed_neighbours_coalesce_in_any_order) {
-  for (const auto& order : std::vector<std::vector<std::size_t>>{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {0, 2, 3, 1}}) {
+  for (const auto& order :
+       std::vector<std::vector<std::size_t>>{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {0, 2, 3, 1}}) {
     std::vector<extent*> quarters;
     for (int i = 0; i < 4; ++i) quarters.push_back(allocate(8 * block_bytes));
     ASSERT_NE(quarters[3], nullptr);
