@@ -205,11 +205,12 @@ typedef struct gm_scope_s* gm_scope;
  * pages where they are until the work queued before gm_access_end is done. All ranges or none.
  * Scopes conflict where they share a page and one of them writes. Behind a conflicting scope that has ended the stream
  * waits and the host does not; behind one open in another thread the call waits for its end; behind one open in this
- * thread it fails with BUSY. CPU accesses that conflict with a scope wait for its end; the thread that has the scope
- * open would wait for ever and gets SIGBUS and a message instead.
- * stream NULL: the first device, and everything is resident when the call returns.
- * Errors: INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an unknown mode), NOT_MANAGED, NO_MEMORY (more than the
- * device's budget: nothing was moved), BUSY, DEVICE. */
+ * thread it fails with BUSY. (The host does wait for a copy between two devices that is queued behind a scope's work:
+ * the third of three conflicting scopes on different devices waits until the first one's work is done.) CPU accesses
+ * that conflict with a scope wait for its end; the thread that has the scope open would wait for ever and gets SIGBUS
+ * and a message instead. stream NULL: the first device, and everything is resident when the call returns. Errors:
+ * INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an unknown mode), NOT_MANAGED, NO_MEMORY (more than the device's
+ * budget: nothing was moved), BUSY, DEVICE. */
 GM_API gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t count, gm_scope* scope);
 
 /* Ends the declaration; its pages are released when the work queued on the stream so far is done. The handle is gone

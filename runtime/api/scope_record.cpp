@@ -270,7 +270,8 @@ status scope_record::copy_to_host(entry& e, device::stream* ordered) {
       if (s != status::ok) return s;
     }
     if (request_.prefetch) {
-      const page_mask alone = ~valid_elsewhere(b, vm_.nodes, host_node);
+      // Writable only where no other scope may be reading: the CPU's write must then fault, and wait.
+      const page_mask alone = b.leases == 1 ? ~valid_elsewhere(b, vm_.nodes, host_node) : no_pages;
       if (const status s = grant_cpu_locked(vm_, e.index, b, e.need & b.host().valid & ~e.moved, alone);
           s != status::ok)
         return s;

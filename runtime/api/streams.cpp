@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // streams.cpp - entry points: streams and scopes.
+#include <cstring>
 #include <new>
 
 #include "api/entry.h"
@@ -99,9 +100,11 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
   request.ranges.reserve(count);
   for (size_t i = 0; i < count; ++i) {
     const gm_access& a = accesses[i];
-    if (a.mode != GM_READ && a.mode != GM_WRITE && a.mode != GM_READ_WRITE)
+    int mode = 0;
+    std::memcpy(&mode, &a.mode, sizeof mode);  // C may hand over any number
+    if (mode != GM_READ && mode != GM_WRITE && mode != GM_READ_WRITE)
       return to_c(fail(status::invalid_argument, "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE",
-                       i, static_cast<int>(a.mode)));
+                       i, mode));
     byte_range range;
     if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
     request.ranges.push_back({range, a.mode});

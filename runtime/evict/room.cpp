@@ -240,7 +240,7 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
     if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0)
-      return could_free(vm, device, wanted.blocks) && ignored == status::ok ? status::busy : failed;
+      return could_free(vm, device, 1) && ignored == status::ok ? status::busy : failed;
   }
   for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
     block& b = vm.table.at({wanted.first.value + i});
@@ -252,20 +252,27 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
 }
 
 void release_piece(vm_object& vm, device_node& device, const piece& gone) {
+  frame_index first = no_frame;
   std::uint64_t address = 0;
-  for (std::uint32_t i = 0; i < gone.blocks; ++i) {
+  {
+    block& b = vm.table.at(gone.first);
+    block_guard guard(b.lock);
+    if (!b.node(device.node).has_frame()) return;
+    address = take_frame_locked(b.node(device.node), first);
+  }
+  // Nobody uses the rest of the piece either: nothing is valid there, and there are no leases.
+  device.api->piece_destroy(device.handle, offset_of(gone.first), gone.blocks, address);
+  // Frames go back behind the memory, so that whoever takes them finds the memory there.
+  for (std::uint32_t i = 1; i < gone.blocks; ++i) {
     block& b = vm.table.at({gone.first.value + i});
     frame_index frame = no_frame;
     {
       block_guard guard(b.lock);
-      if (!b.node(device.node).has_frame()) return;
-      const std::uint64_t here = take_frame_locked(b.node(device.node), frame);
-      if (i == 0) address = here;
+      (void)take_frame_locked(b.node(device.node), frame);
     }
-    // The last frame goes back behind the memory, so that whoever takes it finds the memory there.
-    if (i + 1 == gone.blocks) device.api->piece_destroy(device.handle, offset_of(gone.first), gone.blocks, address);
     device.pool.give_back(frame);
   }
+  device.pool.give_back(first);
   vm.room_changes.happened();
 }
 

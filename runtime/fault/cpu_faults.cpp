@@ -18,6 +18,12 @@ offence offence_of(status s) { return s == status::no_memory ? offence::no_memor
 
 }  // namespace
 
+// Counted before anything is under way that could wake the thread.
+void cpu_faults::park_locked(block& b, page_mask page) {
+  b.parked |= page;
+  vm_.stats.parked_faults.add();
+}
+
 // The kernel may have lost a page that the table says is mapped (it may reclaim page tables): it is mapped again, one
 // OS page, as the table allows. Also wakes a thread whose fault another one's had served already.
 void cpu_faults::repair_locked(block_index index, block& b, const cpu_fault& fault, page_mask page) {
@@ -64,7 +70,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
   }
   const page_mask busy = b.busy.load(std::memory_order_relaxed);
   if ((busy & page) != 0) {
-    b.parked |= page;
+    park_locked(b, page);
     return outcome::wait_copy;
   }
   const page_mask allowed = fault.access == cpu_access::write ? b.host().writable : b.readable;
@@ -80,7 +86,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
       case lease_table::verdict::free:
         break;
       case lease_table::verdict::wait:
-        b.parked |= page;
+        park_locked(b, page);
         return outcome::wait_scope;
       case lease_table::verdict::own:
         why = offence::own_scope;
@@ -133,7 +139,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
     remote &= ~from_here;
   }
   if ((b.busy.load(std::memory_order_relaxed) & page) != 0) {
-    b.parked |= page;
+    park_locked(b, page);
     return outcome::wait_copy;
   }
   if ((remote & page) != 0) vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
@@ -177,10 +183,8 @@ void cpu_faults::handle(const cpu_fault& fault) {
   offence why{};
   switch (serve(fault, why)) {
     case outcome::served:
-      break;
     case outcome::wait_copy:
     case outcome::wait_scope:
-      vm_.stats.parked_faults.add();
       break;
     case outcome::offending:
       if ((why == offence::wild || why == offence::own_scope) &&
@@ -197,11 +201,10 @@ signal_verdict cpu_faults::handle_in_line(const cpu_fault& fault) {
   const std::uint64_t start = now_ns();
   vm_.stats.node[host_node].faults.add();
   signal_verdict verdict = signal_verdict::try_again;
-  for (bool parked = false;; parked = true) {
+  for (;;) {
     const std::uint32_t seen = vm_.leases.changes().now();
     offence why{};
     const outcome result = serve(fault, why);
-    if (!parked && (result == outcome::wait_copy || result == outcome::wait_scope)) vm_.stats.parked_faults.add();
     if (result == outcome::served) break;
     if (result == outcome::offending) {
       verdict = offenders_.sentence(fault.offset, why);

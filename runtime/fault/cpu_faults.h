@@ -46,6 +46,7 @@ class cpu_faults {
   outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, move** begun,
                        copy_plan* plans, unsigned& begun_count);
   page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
+  void park_locked(block&, page_mask page);
   void repair_locked(block_index, block&, const cpu_fault&, page_mask page);
 
   vm_object& vm_;

@@ -168,8 +168,8 @@ void userfault::wake(byte_range range) {
 bool userfault::poison(std::uint64_t offset) {
   if (!can_poison_) return false;
   const byte_range page{offset, offset + os_page_bytes};
-  // A write-protection mark would be in the way of the poison: it goes first, then the page.
-  if (protect(page, false) != status::ok || drop(page) != status::ok) return false;
+  // The mark that write protection leaves behind would be in the way. The page goes first: nobody may write meanwhile.
+  if (drop(page) != status::ok || protect(page, false) != status::ok) return false;
   uffdio_poison request{};
   request.range = {arena_->user_base() + offset, os_page_bytes};
   while (ioctl(fd_, UFFDIO_POISON, &request) != 0) {

@@ -37,6 +37,8 @@ class crowd::member {
   }
 
  private:
+  static constexpr std::size_t notes_max = 40;
+
   // A part of one of this thread's stripes.
   struct part {
     std::size_t memory;
@@ -48,7 +50,16 @@ class crowd::member {
   std::uint8_t* known(const part& p) { return known_[p.memory].data() + p.begin; }
 
   void wrong(const std::string& what) {
-    all_.fail("thread " + std::to_string(number_) + ", after " + last_ + ": " + what);
+    std::string text = "thread " + std::to_string(number_) + ", after " + last_ + ": " + what + "\nlast steps:\n";
+    for (const std::string& n : notes_) text += "  " + n + "\n";
+    all_.fail(text);
+  }
+  void note(const char* what, const part& p, int node, bool queued) {
+    char text[128];
+    std::snprintf(text, sizeof text, "%s memory %zu [0x%zx, 0x%zx) at %p, node %d%s", what, p.memory, p.begin,
+                  p.begin + p.bytes, static_cast<void*>(user(p)), node, queued ? ", queued" : "");
+    if (notes_.size() == notes_max) notes_.erase(notes_.begin());
+    notes_.emplace_back(text);
   }
   void must(gm_status got, const char* call) {
     if (got != GM_OK) wrong(std::string(call) + " gave " + gm_status_string(got) + ": " + gm_last_error());
@@ -106,6 +117,7 @@ class crowd::member {
   void cpu_read() {
     last_ = "a CPU read";
     const part p = any_part();
+    note("CPU reads", p, 0, false);
     same(user(p), known(p), p.bytes, "the CPU");
   }
 
@@ -113,6 +125,7 @@ class crowd::member {
     last_ = "a CPU write";
     const part p = any_part();
     const std::uint64_t seed = random_.next();
+    note("CPU writes", p, 0, false);
     fill_with(known(p), p.bytes, seed);
     fill_with(user(p), p.bytes, seed);
   }
@@ -129,6 +142,8 @@ class crowd::member {
     for (std::size_t i = 0; i < count; ++i)
       accesses.push_back({user(parts[i]), parts[i].bytes, static_cast<gm_mode>(random_.between(GM_READ, GM_READ_WRITE))});
     if (random_.chance(30)) accesses.push_back({all_.table_.base, all_.table_.bytes, GM_READ});
+    static constexpr const char* modes[] = {"", "read scope", "write scope", "read-write scope"};
+    for (std::size_t i = 0; i < count; ++i) note(modes[accesses[i].mode], parts[i], static_cast<int>(node), true);
     gm_scope begun = nullptr;
     const gm_status got = gm_access_begin(stream_of(node), accesses.data(), accesses.size(), &begun);
     must(got, "gm_access_begin");
@@ -157,6 +172,7 @@ class crowd::member {
   }
 
   void settle() {
+    if (!notes_.empty() && notes_.back() != "synchronize") notes_.emplace_back("synchronize");
     last_ += ", synchronizing";
     for (gm_stream s : streams_) must(gm_stream_synchronize(s), "gm_stream_synchronize");
     for (const auto& k : kernels_) {
@@ -175,14 +191,18 @@ class crowd::member {
     const auto node = static_cast<unsigned>(random_.below(nodes_));
     if (random_.chance(30)) {
       const auto value = static_cast<int>(random_.below(256));
+      gm_stream queue = any_stream(node);
+      note("fill", p, static_cast<int>(node), queue != nullptr);
       std::memset(known(p), value, p.bytes);
-      return must(gm_memset(user(p), value, p.bytes, static_cast<int>(node), any_stream(node)), "gm_memset");
+      return must(gm_memset(user(p), value, p.bytes, static_cast<int>(node), queue), "gm_memset");
     }
+    gm_stream queue = any_stream(node);
+    note("copy into", p, static_cast<int>(node), queue != nullptr);
     auto b = std::make_unique<buffer>();
     b->bytes.resize(p.bytes);
     fill_with(b->bytes.data(), p.bytes, random_.next());
     std::memcpy(known(p), b->bytes.data(), p.bytes);
-    must(gm_memcpy(user(p), b->bytes.data(), p.bytes, static_cast<int>(node), any_stream(node)), "gm_memcpy");
+    must(gm_memcpy(user(p), b->bytes.data(), p.bytes, static_cast<int>(node), queue), "gm_memcpy");
     buffers_.push_back(std::move(b));
   }
 
@@ -193,7 +213,9 @@ class crowd::member {
     auto b = std::make_unique<buffer>();
     b->bytes.resize(p.bytes);
     b->expected.assign(known(p), known(p) + p.bytes);
-    must(gm_memcpy(b->bytes.data(), user(p), p.bytes, static_cast<int>(node), any_stream(node)), "gm_memcpy");
+    gm_stream queue = any_stream(node);
+    note("copy out of", p, static_cast<int>(node), queue != nullptr);
+    must(gm_memcpy(b->bytes.data(), user(p), p.bytes, static_cast<int>(node), queue), "gm_memcpy");
     buffers_.push_back(std::move(b));
   }
 
@@ -297,6 +319,7 @@ class crowd::member {
   std::vector<std::unique_ptr<oracle_kernel>> kernels_;
   std::vector<std::unique_ptr<buffer>> buffers_;
   std::string last_ = "nothing";
+  std::vector<std::string> notes_;
 };
 
 crowd::crowd(const flavour& f, unsigned threads, std::uint64_t seed) : flavour_(f), threads_(threads), seed_(seed) {

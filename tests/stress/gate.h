@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 
 #include "gmem/gmem.h"
 
@@ -15,22 +16,28 @@ class gate {
   gate& operator=(const gate&) = delete;
   ~gate() { open(); }
 
-  // The stream waits here. The gate must outlive its passing.
-  gm_status hold(gm_stream stream) { return gm_stream_call(stream, wait, this); }
-  void open() {
-    open_.store(true);
-    open_.notify_all();
+  // The stream waits here.
+  gm_status hold(gm_stream stream) {
+    auto* held = new std::shared_ptr<door>(door_);  // the stream passes later than the gate is gone
+    const gm_status got = gm_stream_call(stream, wait, held);
+    if (got != GM_OK) delete held;
+    return got;
   }
-  bool reached() const { return reached_.load(); }
+  void open() {
+    door_->open.store(true);
+    door_->open.notify_all();
+  }
 
  private:
-  static void wait(void* self) {
-    auto* g = static_cast<gate*>(self);
-    g->reached_.store(true);
-    g->open_.wait(false);
+  struct door {
+    std::atomic<bool> open{false};
+  };
+  static void wait(void* argument) {
+    auto* held = static_cast<std::shared_ptr<door>*>(argument);
+    (*held)->open.wait(false);
+    delete held;
   }
-  std::atomic<bool> open_{false};
-  std::atomic<bool> reached_{false};
+  std::shared_ptr<door> door_ = std::make_shared<door>();
 };
 
 }  // namespace gm::test

@@ -66,7 +66,8 @@ class nester {
     gm_stream stream = streams_[random_.below(2)];
     gm_scope scope = nullptr;
     const gm_status got = gm_access_begin(stream, accesses.data(), accesses.size(), &scope);
-    if (got == GM_ERROR_BUSY && depth > 0) {
+    // Inside another of ours: somebody may wait for that one, and its frames may be the ones that are wanted.
+    if ((got == GM_ERROR_BUSY || got == GM_ERROR_NO_MEMORY) && depth > 0) {
       all_.refused.fetch_add(1);
       return;
     }

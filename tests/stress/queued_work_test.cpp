@@ -177,6 +177,35 @@ TEST_P(queued_work, faults_are_parked_and_resumed) {
   gm_free(beside);
 }
 
+// A prefetch to the host maps what it brings, but not what queued work of somebody else still writes or reads.
+TEST_P(queued_work, a_prefetch_does_not_open_what_queued_work_needs) {
+  std::vector<std::uint8_t> plain(page_size);
+  for (const bool reads : {false, true}) {
+    std::uint8_t* p = filled(page_size, 1);
+    gate g;
+    ASSERT_EQ(g.hold(streams_[0]), GM_OK);
+    if (reads)
+      ASSERT_EQ(gm_memcpy(plain.data(), p, page_size, GM_HOST, streams_[0]), GM_OK) << gm_last_error();
+    else
+      ASSERT_EQ(gm_memset(p, 7, page_size, GM_HOST, streams_[0]), GM_OK) << gm_last_error();
+    ASSERT_EQ(gm_prefetch(p, page_size, GM_HOST, streams_[1]), GM_OK) << gm_last_error();
+    const std::uint64_t before = parked();
+    std::atomic<bool> passed{false};
+    std::thread writer([&] {
+      static_cast<volatile std::uint8_t*>(p)[5] = 99;
+      passed.store(true);
+    });
+    while (parked() == before && !passed.load()) std::this_thread::yield();
+    EXPECT_FALSE(passed.load()) << "the CPU wrote what queued work " << (reads ? "reads" : "writes");
+    g.open();
+    writer.join();
+    ASSERT_EQ(gm_stream_synchronize(streams_[0]), GM_OK) << gm_last_error();
+    EXPECT_EQ(p[5], 99);
+    if (reads) EXPECT_EQ(plain[5], written_byte(1, 5));
+    gm_free(p);
+  }
+}
+
 // A scope that another thread has open: begin waits for its end, no longer.
 TEST_P(queued_work, a_scope_waits_for_the_end_of_another_threads) {
   constexpr std::size_t bytes = 2 * page_size;

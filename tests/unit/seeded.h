@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// seeded.h - random tests that can be repeated: each prints its seed when it fails, and takes one from GM_TEST_SEED.
+// seeded.h - random tests that can be repeated: each prints its seed, and takes one from GM_TEST_SEED.
 // GM_TEST_SCALE multiplies how much they do (sanitizer builds do less).
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <random>
 
@@ -15,7 +16,10 @@ using rng = std::mt19937_64;
 inline std::uint64_t seed() {
   static const std::uint64_t chosen = [] {
     const char* text = std::getenv("GM_TEST_SEED");
-    return text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
+    const std::uint64_t value = text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
+    std::fprintf(stderr, "GM_TEST_SEED=%llu\n",
+                 static_cast<unsigned long long>(value));  // also when it ends in a crash
+    return value;
   }();
   return chosen;
 }

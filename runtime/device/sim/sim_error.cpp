@@ -10,7 +10,8 @@ namespace gm::device::sim {
 namespace {
 
 // Constant-initialised and without a destructor: usable from the first instruction of a thread to its last.
-thread_local constinit char text[error_text_bytes] = {};
+// In the static block: the first use in a thread is then no allocation, also in a signal handler that serves a fault.
+[[gnu::tls_model("initial-exec")]] thread_local constinit char text[error_text_bytes] = {};
 
 }  // namespace
 

@@ -14,7 +14,7 @@ namespace {
 // How long the runner of an empty queue looks for work before it sleeps: a wake-up through the kernel costs more.
 constexpr std::uint64_t runner_spin_ns = 20'000;
 
-thread_local constinit bool is_runner_thread = false;
+[[gnu::tls_model("initial-exec")]] thread_local constinit bool is_runner_thread = false;
 
 std::size_t entries_of(const unit_request& request) {
   const std::size_t for_fills = (request.fill_count + unit_entry::fills_max - 1) / unit_entry::fills_max;

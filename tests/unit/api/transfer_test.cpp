@@ -120,18 +120,36 @@ TEST_P(transfers, by_the_host_in_a_stream_come_behind_its_kernels_and_the_cpu_be
   finish(s);
 }
 
-TEST_P(transfers, a_copy_that_fails_says_so) {
-  byte* from = make_written(page, 4);
-  byte* to = make_written(page, 5);
-  for (const auto what : {device::operation::copy_submit, device::operation::copy_run}) {
+TEST_P(transfers, that_fail_leave_both_sides_as_they_were) {
+  byte* from = make_written(2 * page, 4);
+  byte* to = make_written(2 * page, 6);
+  device_writes(s, to, page, 99);  // the newest copy is on a device
+  using device::operation;
+  for (const auto what : {operation::copy_submit, operation::copy_run}) {
     debug_fail_device(what, 1);
-    EXPECT_EQ(gm_memcpy(to, from, page, 1, nullptr), GM_ERROR_DEVICE);
+    EXPECT_EQ(gm_memcpy(to, from, 2 * page, 1, nullptr), GM_ERROR_DEVICE);
     debug_fail_device(what, 0);
-    settle();
-    EXPECT_TRUE(all_are(from, page, 4));
+    expect_valid();
+    EXPECT_TRUE(all_are(to, page, 99));
+    EXPECT_TRUE(all_are(to + page, page, 7));
   }
-  EXPECT_EQ(gm_memcpy(to, from, page, 1, nullptr), GM_OK);
-  EXPECT_TRUE(all_are(to, page, 4));
+  for (const auto what : {operation::fill_submit, operation::fill_run}) {
+    device_writes(s, to, page, 98);
+    debug_fail_device(what, 1);
+    EXPECT_EQ(gm_memset(to, 1, 2 * page, 2, nullptr), GM_ERROR_DEVICE);
+    debug_fail_device(what, 0);
+    expect_valid();
+    EXPECT_TRUE(all_are(to, page, 98));
+    EXPECT_TRUE(all_are(to + page, page, 7));
+  }
+  device_writes(s, to, page, 97);
+  debug_fail_device(operation::call_submit, 1);
+  EXPECT_EQ(gm_memset(to, 1, 2 * page, GM_HOST, s), GM_ERROR_DEVICE);
+  debug_fail_device(operation::call_submit, 0);
+  EXPECT_TRUE(all_are(to, page, 97));
+  EXPECT_TRUE(all_are(from, page, 4));
+  EXPECT_EQ(gm_memcpy(to, from, 2 * page, 1, nullptr), GM_OK);
+  EXPECT_TRUE(all_are(to + page, page, 5));
 }
 
 TEST_P(transfers, random_ones_against_plain_arrays) {
@@ -164,9 +182,11 @@ TEST_P(transfers, random_ones_against_plain_arrays) {
     }
     if (step % 10 == 9) {
       finish(s);
-      ASSERT_EQ(std::memcmp(managed, plain.data(), size), 0) << "step " << step;
+      EXPECT_EQ(std::memcmp(managed, plain.data(), size), 0) << "step " << step;
     }
   }
+  finish(s);  // what is queued reads the ordinary memory
+  EXPECT_EQ(std::memcmp(managed, plain.data(), size), 0);
 }
 
 // Prefetching moves as a scope does, and leaves no lease.
