@@ -149,7 +149,7 @@ status scope_record::get_frames(std::uint32_t missing_frames) {
     }
     const victim_class which = victim_class_of(vm_.advices.at(first_page(e.index)), request_.node);
     const status s = acquire_piece(vm_, rt_.moves, d, piece_for(d, **range_extent, e.index), which, !request_.detached);
-    if (s != status::ok) return s;
+    if (s != status::ok) return no_room(s);
   }
   return status::ok;
 }

@@ -116,13 +116,12 @@ void two_pages::run_kernel(void* self, std::size_t, std::size_t) {
 bool two_pages::run_scope(const step& s) {
   page& p = pages_[s.page];
   const gm_stream stream = streams_[s.device];
-  const gm_mode mode = s.what == act::device_read     ? GM_READ
-                       : s.what == act::device_update ? GM_READ_WRITE
-                                                      : GM_WRITE;
+  const gm_mode mode = s.what == act::device_read ? GM_READ : s.what == act::device_update ? GM_READ_WRITE : GM_WRITE;
   const gm_access access{p.bytes, page_size, mode};
   gm_scope scope = nullptr;
   if (gm_access_begin(stream, &access, 1, &scope) != GM_OK) return wrong(std::string("begin: ") + gm_last_error());
-  kernel k{static_cast<std::byte*>(gm_device_pointer(p.bytes, static_cast<int>(s.device))), p.now, p.now, s.what, false};
+  kernel k{static_cast<std::byte*>(gm_device_pointer(p.bytes, static_cast<int>(s.device))), p.now, p.now, s.what,
+           false};
   if (s.what == act::device_overwrite) {
     ++values_;
     k.after.fill = static_cast<std::uint8_t>(values_);

@@ -169,8 +169,8 @@ void scenario::prefetch(memory& m, int node, bool queued) {
 
 void scenario::fill(memory& m, std::size_t begin, std::size_t bytes, int node, bool queued) {
   const auto value = static_cast<int>(++seed_ & 0xff);
-  bool good = worked(gm_memset(m.base + begin, value, bytes, node, queued ? stream(std::max(node, 1)) : nullptr),
-                     "gm_memset");
+  bool good =
+      worked(gm_memset(m.base + begin, value, bytes, node, queued ? stream(std::max(node, 1)) : nullptr), "gm_memset");
   const bool accepted = good;
   if (queued) good = synchronize(std::max(node, 1)) && good;
   if (good)

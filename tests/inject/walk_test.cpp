@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// walk_test.cpp - for each thing that can fail, and n = 1, 2, ...: a walk (scenario.h) in which its n-th time fails, until
-// a walk meets no n-th time any more.
+// walk_test.cpp - for each thing that can fail, and n = 1, 2, ...: a walk (scenario.h) in which its n-th time fails,
+// until a walk meets no n-th time any more.
 #include <csignal>
 #include <memory>
 
@@ -30,15 +30,15 @@ const flavour flavours[] = {walked("thread", true, "thread"), walked("inline", t
                             walked("no_window", false, "thread")};
 
 const char* name_of(inject::point p) {
-  static constexpr const char* names[] = {"table_memory",  "host_memory", "record_memory", "map_pages", "zero_pages",
+  static constexpr const char* names[] = {"table_memory",  "host_memory", "record_memory", "map_pages",   "zero_pages",
                                           "protect_pages", "drop_pages",  "punch_pages",   "thread_start"};
   return names[static_cast<unsigned>(p)];
 }
 
 const char* name_of(device::operation o) {
-  static constexpr const char* names[] = {"piece_create",  "stream_create", "copy_submit",  "copy_run",
-                                          "fill_submit",   "fill_run",      "launch_submit", "launch_run",
-                                          "wait_submit",   "fence_record",  "call_submit"};
+  static constexpr const char* names[] = {"piece_create", "stream_create", "copy_submit",   "copy_run",
+                                          "fill_submit",  "fill_run",      "launch_submit", "launch_run",
+                                          "wait_submit",  "fence_record",  "call_submit"};
   return names[static_cast<unsigned>(o)];
 }
 

@@ -97,20 +97,29 @@ class crowd::member {
     switch (random_.below(16)) {
       case 0:
       case 1:
-      case 2: return cpu_read();
+      case 2:
+        return cpu_read();
       case 3:
       case 4:
-      case 5: return cpu_write();
+      case 5:
+        return cpu_write();
       case 6:
       case 7:
-      case 8: return scope();
-      case 9: return copy_in();
-      case 10: return copy_out();
-      case 11: return hint();
-      case 12: return read_table();
+      case 8:
+        return scope();
+      case 9:
+        return copy_in();
+      case 10:
+        return copy_out();
+      case 11:
+        return hint();
+      case 12:
+        return read_table();
       case 13:
-      case 14: return own_memory();
-      default: return settle();
+      case 14:
+        return own_memory();
+      default:
+        return settle();
     }
   }
 
@@ -135,12 +144,14 @@ class crowd::member {
     last_ = "a scope";
     const unsigned node = any_device();
     part parts[2] = {any_part(), any_part()};
-    const bool apart = parts[0].memory != parts[1].memory || parts[0].begin / stripe_bytes != parts[1].begin / stripe_bytes;
+    const bool apart =
+        parts[0].memory != parts[1].memory || parts[0].begin / stripe_bytes != parts[1].begin / stripe_bytes;
     const std::size_t count = apart && random_.chance(50) ? 2 : 1;
     auto k = std::make_unique<oracle_kernel>();
     std::vector<gm_access> accesses;
     for (std::size_t i = 0; i < count; ++i)
-      accesses.push_back({user(parts[i]), parts[i].bytes, static_cast<gm_mode>(random_.between(GM_READ, GM_READ_WRITE))});
+      accesses.push_back(
+          {user(parts[i]), parts[i].bytes, static_cast<gm_mode>(random_.between(GM_READ, GM_READ_WRITE))});
     if (random_.chance(30)) accesses.push_back({all_.table_.base, all_.table_.bytes, GM_READ});
     static constexpr const char* modes[] = {"", "read scope", "write scope", "read-write scope"};
     for (std::size_t i = 0; i < count; ++i) note(modes[accesses[i].mode], parts[i], static_cast<int>(node), true);
@@ -261,7 +272,8 @@ class crowd::member {
         fill_with(own_known_.data(), bytes, seed);
         return;
       }
-      case 1: return same(own_, own_known_.data(), bytes, "the CPU, own memory");
+      case 1:
+        return same(own_, own_known_.data(), bytes, "the CPU, own memory");
       case 2: {
         must(gm_discard(own_, bytes), "gm_discard");
         std::memset(own_known_.data(), 0, bytes / page_size * page_size);

@@ -2,9 +2,9 @@
 // crowd.h - several threads' random use of the same memory, each beside a plain array of its own.
 //
 // Shared allocations are cut into stripes of a length that no page is a multiple of; stripe i belongs to thread
-// i % threads. A thread reads and writes its stripes only, so that it alone knows what they must contain, while the pages
-// and blocks around them are everybody's. Beside them stand a table that all read and nobody writes, and memory that each
-// thread allocates, moves, discards, pins and frees for itself.
+// i % threads. A thread reads and writes its stripes only, so that it alone knows what they must contain, while the
+// pages and blocks around them are everybody's. Beside them stand a table that all read and nobody writes, and memory
+// that each thread allocates, moves, discards, pins and frees for itself.
 #pragma once
 
 #include <array>

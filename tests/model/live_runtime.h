@@ -102,8 +102,9 @@ inline std::string table_dump() {
     for (unsigned n = 0; n < rt->vm.nodes; ++n) {
       const node_pages& there = b->node(n);
       if ((there.valid | there.leases | there.frame_plus_one) == 0) continue;
-      std::snprintf(line, sizeof line, "    node %u: valid %08x writable %08x dirty %08x pinned %08x leases %u frame %d\n",
-                    n, there.valid, there.writable, there.dirty, there.pinned, there.leases,
+      std::snprintf(line, sizeof line,
+                    "    node %u: valid %08x writable %08x dirty %08x pinned %08x leases %u frame %d\n", n, there.valid,
+                    there.writable, there.dirty, there.pinned, there.leases,
                     static_cast<int>(there.frame_plus_one) - 1);
       text += line;
     }

@@ -13,8 +13,7 @@ namespace {
 const program* running_program = nullptr;
 
 void say_what_died(int number) {
-  if (running_program != nullptr)
-    std::fprintf(stderr, "signal %d\n%s", number, running_program->failure().c_str());
+  if (running_program != nullptr) std::fprintf(stderr, "signal %d\n%s", number, running_program->failure().c_str());
   std::signal(number, SIG_DFL);
   std::raise(number);
 }

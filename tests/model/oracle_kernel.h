@@ -76,8 +76,8 @@ class oracle_kernel {
   }
   // The first wrong byte, for the message.
   void note(const piece& p, std::size_t at) {
-    std::snprintf(first_wrong_, sizeof first_wrong_, "byte %zu of %zu, mode %d, is 0x%02x and should be 0x%02x", at, p.bytes,
-                  p.mode, p.device[at], p.expected[at]);
+    std::snprintf(first_wrong_, sizeof first_wrong_, "byte %zu of %zu, mode %d, is 0x%02x and should be 0x%02x", at,
+                  p.bytes, p.mode, p.device[at], p.expected[at]);
   }
   static void body(void* self, std::size_t first, std::size_t last) {
     auto* k = static_cast<oracle_kernel*>(self);

@@ -28,10 +28,10 @@ inline std::string peek(const std::uint8_t* base, const std::uint8_t* expected, 
     const std::uint64_t offset = vm.memory.offset_of(base + begin);
     for (unsigned n = 0; n < vm.nodes; ++n) {
       if ((m.valid_nodes >> n & 1) == 0) continue;
-      const std::uint8_t* copy =
-          n == host_node ? reinterpret_cast<const std::uint8_t*>(vm.memory.alias(offset))
-                         : reinterpret_cast<const std::uint8_t*>(vm.table.at(block_of(offset)).node(n).address +
-                                                                 offset % block_bytes);
+      const std::uint8_t* copy = n == host_node
+                                     ? reinterpret_cast<const std::uint8_t*>(vm.memory.alias(offset))
+                                     : reinterpret_cast<const std::uint8_t*>(
+                                           vm.table.at(block_of(offset)).node(n).address + offset % block_bytes);
       if (std::memcmp(copy, wanted, count) == 0) continue;
       std::size_t at = 0;
       while (copy[at] == wanted[at]) ++at;

@@ -33,8 +33,8 @@ class program {
  private:
   struct allocation {
     std::uint8_t* base = nullptr;
-    std::vector<std::uint8_t> now;     // the contents
-    std::vector<std::uint64_t> pins;   // of each usable page: bit n, pinned to node n
+    std::vector<std::uint8_t> now;    // the contents
+    std::vector<std::uint64_t> pins;  // of each usable page: bit n, pinned to node n
     unsigned number = 0;
     std::size_t bytes() const { return now.size(); }
   };

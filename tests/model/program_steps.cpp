@@ -58,11 +58,11 @@ bool program::step() {
     bool (program::*take)();
   };
   static constexpr choice choices[] = {
-      {6, &program::allocate},  {4, &program::release},       {2, &program::resize},      {14, &program::cpu_read},
-      {14, &program::cpu_write}, {3, &program::through_a_pipe}, {24, &program::scope},      {8, &program::end_scope},
-      {8, &program::prefetch},  {8, &program::advise},        {5, &program::discard},     {4, &program::pin},
-      {9, &program::copy},      {5, &program::fill},          {4, &program::query},       {2, &program::residency},
-      {2, &program::bad_arguments}, {4, &program::synchronize},   {2, &program::quiet},
+      {6, &program::allocate},      {4, &program::release},        {2, &program::resize},  {14, &program::cpu_read},
+      {14, &program::cpu_write},    {3, &program::through_a_pipe}, {24, &program::scope},  {8, &program::end_scope},
+      {8, &program::prefetch},      {8, &program::advise},         {5, &program::discard}, {4, &program::pin},
+      {9, &program::copy},          {5, &program::fill},           {4, &program::query},   {2, &program::residency},
+      {2, &program::bad_arguments}, {4, &program::synchronize},    {2, &program::quiet},
   };
   unsigned total = 0;
   for (const choice& c : choices) total += c.weight;
@@ -80,16 +80,22 @@ bool program::allocate() {
   if (allocations_.size() >= allocations_max) return true;
   std::size_t bytes = 0;
   switch (random_.below(8)) {
-    case 0: bytes = random_.between(1, 300); break;
-    case 1: bytes = block_size * random_.between(1, 2); break;
-    case 2: bytes = block_size + random_.below(block_size); break;
-    default: bytes = random_.between(1, 12 * page_size); break;
+    case 0:
+      bytes = random_.between(1, 300);
+      break;
+    case 1:
+      bytes = block_size * random_.between(1, 2);
+      break;
+    case 2:
+      bytes = block_size + random_.below(block_size);
+      break;
+    default:
+      bytes = random_.between(1, 12 * page_size);
+      break;
   }
   const std::uint64_t how = random_.below(3);
   const std::size_t alignment = std::size_t{16} << random_.below(19);
-  void* made = how == 0   ? gm_calloc(bytes, 1)
-               : how == 1 ? gm_malloc(bytes)
-                          : gm_aligned_alloc(alignment, bytes);
+  void* made = how == 0 ? gm_calloc(bytes, 1) : how == 1 ? gm_malloc(bytes) : gm_aligned_alloc(alignment, bytes);
   note("#%u = %zu bytes, %s", next_number_, bytes, how == 0 ? "calloc" : how == 1 ? "malloc" : "aligned_alloc");
   if (made == nullptr) return wrong(std::string("allocation: ") + gm_last_error());
   if (how == 2 && reinterpret_cast<std::uintptr_t>(made) % alignment != 0) return wrong("the alignment is missed");
@@ -211,7 +217,8 @@ bool program::scope() {
     const range r = any_range(any_allocation(), any_mode());
     bool overlaps = false;
     for (const range& other : ranges)
-      overlaps = overlaps || (other.in == r.in && r.begin < other.begin + other.bytes && other.begin < r.begin + r.bytes);
+      overlaps =
+          overlaps || (other.in == r.in && r.begin < other.begin + other.bytes && other.begin < r.begin + r.bytes);
     if (!overlaps) ranges.push_back(r);
   }
   if (ranges.empty()) return true;
@@ -412,7 +419,8 @@ bool program::query() {
     return wrong("gm_query's flags and valid_nodes disagree: " + name(r));
   if (((m.flags & GM_PAGE_PINNED) != 0) != pinned(r, ~std::uint64_t{0}))
     return wrong("gm_query's PINNED is wrong: " + name(r));
-  if (own_scope_conflicts(r) && (m.flags & GM_PAGE_LEASED) == 0) return wrong("a leased page is not LEASED: " + name(r));
+  if (own_scope_conflicts(r) && (m.flags & GM_PAGE_LEASED) == 0)
+    return wrong("a leased page is not LEASED: " + name(r));
   return true;
 }
 

@@ -16,7 +16,8 @@ namespace gm::test {
 
 class watchdog {
  public:
-  explicit watchdog(const char* what, unsigned seconds = 60) : what_(what), seconds_(seconds), thread_([this] { watch(); }) {}
+  explicit watchdog(const char* what, unsigned seconds = 60)
+      : what_(what), seconds_(seconds), thread_([this] { watch(); }) {}
   watchdog(const watchdog&) = delete;
   watchdog& operator=(const watchdog&) = delete;
   ~watchdog() {

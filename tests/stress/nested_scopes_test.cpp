@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nested_scopes_test.cpp - threads that open scopes over the same memory in any order, one inside the other: each begin
-// succeeds or is BUSY, and none waits in a circle. Every scope that was had adds one to a counter on the device, so that
-// the counters tell whether any two overlapped.
+// succeeds or is BUSY, and none waits in a circle. Every scope that was had adds one to a counter on the device, so
+// that the counters tell whether any two overlapped.
 #include <thread>
 #include <vector>
 

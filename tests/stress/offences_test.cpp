@@ -29,7 +29,9 @@ class offences_death_test : public testing::TestWithParam<const char*> {
   }
   static void touch(void* p) { *static_cast<volatile std::uint8_t*>(p) = 1; }
   static void look(const void* p) { (void)*static_cast<const volatile std::uint8_t*>(p); }
-  static std::uint8_t* memory(std::size_t bytes = block_size) { return static_cast<std::uint8_t*>(gm_calloc(bytes, 1)); }
+  static std::uint8_t* memory(std::size_t bytes = block_size) {
+    return static_cast<std::uint8_t*>(gm_calloc(bytes, 1));
+  }
   static gm_scope open_scope(void* p, gm_mode mode) {
     gm_stream stream = nullptr;
     const gm_access access{p, page_size, mode};

@@ -128,7 +128,8 @@ TEST_F(system_calls, a_file) {
   ASSERT_GE(file, 0);
   to_devices();
   ASSERT_EQ(pwrite(file, from_, bytes, 0), static_cast<ssize_t>(bytes)) << std::strerror(errno);
-  const iovec parts[] = {{to_, 100}, {to_ + 100, 2 * page_size}, {to_ + 100 + 2 * page_size, bytes - 100 - 2 * page_size}};
+  const iovec parts[] = {
+      {to_, 100}, {to_ + 100, 2 * page_size}, {to_ + 100 + 2 * page_size, bytes - 100 - 2 * page_size}};
   ASSERT_EQ(preadv(file, parts, 3, 0), static_cast<ssize_t>(bytes)) << std::strerror(errno);
   expect_copied();
   close(file);
