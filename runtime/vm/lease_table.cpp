@@ -116,35 +116,30 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
 }
 
 void lease_table::end(lease& l, work_fence fence) {
-  {
-    lock_guard guard(lock_);
-    GM_CHECK(l.state == lease_state::open);
-    l.state = lease_state::ended;
-    forget_waits_locked(l);
-    l.fence = fence;
-  }
+  lock_guard guard(lock_);
+  GM_CHECK(l.state == lease_state::open);
+  l.state = lease_state::ended;
+  forget_waits_locked(l);
+  l.fence = fence;
   changes_.happened();
 }
 
 void lease_table::release(lease& l) {
-  {
-    lock_guard guard(lock_);
-    l.state = lease_state::released;
-    forget_waits_locked(l);
-  }
+  lock_guard guard(lock_);
+  l.state = lease_state::released;
+  forget_waits_locked(l);
   changes_.happened();
 }
 
 void lease_table::remove(lease& l) {
-  {
-    lock_guard guard(lock_);
-    GM_CHECK(l.state != lease_state::none);
-    (l.previous != nullptr ? l.previous->next : first_) = l.next;
-    (l.next != nullptr ? l.next->previous : last_) = l.previous;
-    l.state = lease_state::none;
-    forget_waits_locked(l);
-    --active_;
-  }
+  lock_guard guard(lock_);
+  GM_CHECK(l.state != lease_state::none);
+  (l.previous != nullptr ? l.previous->next : first_) = l.next;
+  (l.next != nullptr ? l.next->previous : last_) = l.previous;
+  l.state = lease_state::none;
+  forget_waits_locked(l);
+  --active_;
+  // Under the lock, as in the others: who sees that the lease is gone sees that something has changed.
   changes_.happened();
 }
 
