@@ -70,13 +70,13 @@ inline gm_status add_on_device(const device_stream& on, std::uint64_t* words, st
 }
 
 // Holds a stream up until it is opened.
-class gate {
+class stream_gate {
  public:
   void close(const device_stream& stream) {
     EXPECT_EQ(gm_stream_call(
                   stream.get(),
                   [](void* self) {
-                    auto* g = static_cast<gate*>(self);
+                    auto* g = static_cast<stream_gate*>(self);
                     g->open_.wait(false);
                   },
                   this),

@@ -45,7 +45,7 @@ TEST_P(scopes, behind_an_ended_one_the_stream_waits_and_the_host_does_not) {
     device_stream first(1), same_device(1), other_device(2);
     ASSERT_EQ(add_on_device(first, memory, words, 1), GM_OK);
     ASSERT_EQ(first.wait(), GM_OK);
-    gate held;
+    stream_gate held;
     held.close(first);
     ASSERT_EQ(add_on_device(first, memory, words, 1), GM_OK) << gm_last_error();
     ASSERT_EQ(add_on_device(same_device, memory, words, 10), GM_OK) << gm_last_error();
@@ -117,7 +117,7 @@ TEST_P(scopes, a_free_does_not_wait_and_the_memory_lasts_until_the_work_is_done)
     for (int round = 0; round < 20; ++round) {
       dog_.progress();
       std::uint64_t* const memory = zeroed();
-      gate held;
+      stream_gate held;
       ASSERT_EQ(add_on_device(stream, memory, words, 1), GM_OK);
       held.close(stream);
       ASSERT_EQ(add_on_device(stream, memory, words, 1), GM_OK);
