@@ -269,9 +269,10 @@ status scope_record::copy_to_host(entry& e, device::stream* ordered) {
       if (s == status::ok) s = write_protect_cpu_locked(vm_, e.index, b, e.need);
       if (s != status::ok) return s;
     }
-    if (request_.prefetch) {
-      // Writable only where no other scope may be reading: the CPU's write must then fault, and wait.
-      const page_mask alone = b.leases == 1 ? ~valid_elsewhere(b, vm_.nodes, host_node) : no_pages;
+    // Not beside another scope: its queued work may be about to read or write the pages, so that the CPU's access must
+    // fault, and wait for its turn.
+    if (request_.prefetch && b.leases == 1) {
+      const page_mask alone = ~valid_elsewhere(b, vm_.nodes, host_node);
       if (const status s = grant_cpu_locked(vm_, e.index, b, e.need & b.host().valid & ~e.moved, alone);
           s != status::ok)
         return s;

@@ -5,7 +5,7 @@
 namespace gm::test {
 namespace {
 
-constexpr std::uint64_t crowds_each = 5;
+constexpr std::uint64_t crowds_each = 30;
 constexpr std::uint64_t steps_each = 400;
 constexpr unsigned threads_each = 4;
 

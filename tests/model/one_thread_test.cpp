@@ -18,7 +18,7 @@ void say_what_died(int number) {
   std::raise(number);
 }
 
-constexpr std::uint64_t programs_each = 12;
+constexpr std::uint64_t programs_each = 60;
 constexpr std::uint64_t steps_each = 250;
 
 class one_thread : public testing::TestWithParam<flavour> {};

@@ -202,28 +202,41 @@ TEST_P(queued_work, faults_are_parked_and_resumed) {
 // A prefetch to the host maps what it brings, but not what queued work of somebody else still writes or reads.
 TEST_P(queued_work, a_prefetch_does_not_open_what_queued_work_needs) {
   std::vector<std::uint8_t> plain(page_size);
-  for (const bool reads : {false, true}) {
+  const struct {
+    const char* what;
+    bool queued_writes;
+    bool cpu_writes;
+  } cases[] = {{"a CPU write before a queued write", true, true},
+               {"a CPU read before a queued write", true, false},
+               {"a CPU write before a queued read", false, true}};
+  for (const auto& each : cases) {
     std::uint8_t* p = filled(page_size, 1);
     gate g;
     ASSERT_EQ(g.hold(streams_[0]), GM_OK);
-    if (reads)
-      ASSERT_EQ(gm_memcpy(plain.data(), p, page_size, GM_HOST, streams_[0]), GM_OK) << gm_last_error();
-    else
+    if (each.queued_writes)
       ASSERT_EQ(gm_memset(p, 7, page_size, GM_HOST, streams_[0]), GM_OK) << gm_last_error();
+    else
+      ASSERT_EQ(gm_memcpy(plain.data(), p, page_size, GM_HOST, streams_[0]), GM_OK) << gm_last_error();
     ASSERT_EQ(gm_prefetch(p, page_size, GM_HOST, streams_[1]), GM_OK) << gm_last_error();
     const std::uint64_t before = parked();
     std::atomic<bool> passed{false};
-    std::thread writer([&] {
-      static_cast<volatile std::uint8_t*>(p)[5] = 99;
+    std::uint8_t seen = 0;
+    std::thread toucher([&] {
+      volatile std::uint8_t* at = p + 5;
+      if (each.cpu_writes)
+        *at = 99;
+      else
+        seen = *at;
       passed.store(true);
     });
     while (parked() == before && !passed.load()) std::this_thread::yield();
-    EXPECT_FALSE(passed.load()) << "the CPU wrote what queued work " << (reads ? "reads" : "writes");
+    EXPECT_FALSE(passed.load()) << each.what;
     g.open();
-    writer.join();
+    toucher.join();
     ASSERT_EQ(gm_stream_synchronize(streams_[0]), GM_OK) << gm_last_error();
-    EXPECT_EQ(p[5], 99);
-    if (reads) EXPECT_EQ(plain[5], written_byte(1, 5));
+    EXPECT_EQ(p[5], each.cpu_writes ? 99 : 7) << each.what;
+    if (!each.cpu_writes) EXPECT_EQ(seen, 7) << each.what;
+    if (!each.queued_writes) EXPECT_EQ(plain[5], written_byte(1, 5)) << each.what;
     gm_free(p);
   }
 }
