@@ -189,7 +189,8 @@ GM_API int gm_stream_node(gm_stream stream);
 typedef enum gm_mode {
   GM_READ = 1,
   GM_WRITE =
-      2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are kept */
+      2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are kept.
+            Where the stream has failed and the work does not run, the bytes are undefined */
   GM_READ_WRITE = 3
 } gm_mode;
 
@@ -205,8 +206,8 @@ typedef struct gm_scope_s* gm_scope;
  * pages where they are until the work queued before gm_access_end is done. All ranges or none.
  * Scopes conflict where they share a page and one of them writes. Behind a conflicting scope that has ended the stream
  * waits and the host does not; behind one open in another thread the call waits for its end; behind one open in this
- * thread it fails with BUSY. (The host does wait for a copy between two devices that is queued behind a scope's work:
- * the third of three conflicting scopes on different devices waits until the first one's work is done.) CPU accesses
+ * thread it fails with BUSY. (The host does wait where there is no other way: for room on the device or in the stream's
+ * queue, and for pages that a device cannot get from where they are without going through the host.) CPU accesses
  * that conflict with a scope wait for its end; the thread that has the scope open would wait for ever and gets SIGBUS
  * and a message instead. stream NULL: the first device, and everything is resident when the call returns. Errors:
  * INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an unknown mode), NOT_MANAGED, NO_MEMORY (more than the device's
@@ -254,7 +255,8 @@ GM_API gm_status gm_pin(const void* pointer, size_t bytes, int node);
 GM_API gm_status gm_unpin(const void* pointer, size_t bytes, int node);
 
 /* memcpy and memset done by that node, in stream order. Either side of a copy may be ordinary host memory, which must
- * then stay as it is until the work is done. The ranges must not overlap. stream may be NULL, or of that node, or for
+ * then stay as it is until the work is done. The ranges must not overlap. A call that fails leaves the destination as
+ * it was; work that is queued and then does not run, since its stream has failed, leaves it undefined. stream may be NULL, or of that node, or for
  * GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its allocation; both sides ordinary),
  * NO_MEMORY, BUSY, DEVICE. */
 GM_API gm_status gm_memcpy(void* destination, const void* source, size_t bytes, int node, gm_stream stream);

@@ -9,7 +9,8 @@
 //   3 gather    with the device's admission lock: every block gets its lease count and its frame; others are evicted.
 //               A block that has all it needs is finished here: one lock, a few masks
 //   4 copy      the rest, block by block: the CPU's and other devices' permissions are revoked, moves begin. Copies go
-//               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope
+//               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope.
+//               Pages in flight are followed (move.h), so that the host does not wait for the work they wait for
 //   5 order     the stream waits for the noted fences and for the copies
 //   6 own       pages that are overwritten whole change owner without a copy. From here nothing can fail
 //      ... the program queues its work ...
@@ -88,10 +89,15 @@ class scope_record {
   void wait_for_room();
   void touch_frames();
   status copy_blocks(const lease_order&);
-  status copy_to_device(entry&, device::stream* ordered);
+  block_lock lock_for_planning(const entry&);
+  page_mask in_flight_locked(const entry&, page_mask) const;
+  status copy_to_device(entry&, const lease_order&, device::stream* ordered);
   status copy_to_host(entry&, device::stream* ordered);
+  status bring_home_first(entry&, const lease_order&, page_mask far, block_lock&);
+  bool plan_follower_locked(const entry&, page_mask, move_request&) const;
   status host_pages_for(entry&, block_lock&, page_mask);
   status start_move(entry&, move_request, block_lock&);
+  bool own_behind_others(const entry&, block_lock&, page_mask);
   status order_stream(const lease_order&);
   void wait_for_moves();
   void undo();

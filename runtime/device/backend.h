@@ -34,7 +34,7 @@
 
 namespace gm::device {
 
-inline constexpr std::uint32_t backend_abi = 1;
+inline constexpr std::uint32_t backend_abi = 2;
 
 struct backend;  // opaque, the backend's own
 struct device;
@@ -88,6 +88,9 @@ struct fill_run {
 // Called once when a unit is done. result is GM_OK, or why the unit failed or was skipped.
 using callback = void (*)(void* argument, gm_status result);
 
+// Asked on a thread of the backend once everything before the unit is done, before its first byte moves.
+using readiness = gm_status (*)(void* argument);
+
 enum stream_flags : std::uint32_t { stream_ordinary = 0, stream_independent = 1 };
 
 // Operations that tests can make fail, by number: fail_nth(op, n) makes the n-th call or unit from now fail, once.
@@ -132,6 +135,12 @@ struct backend_table {
   // One unit: fills, then copies, then the callback (may be null). The fence (may be null) completes behind it.
   gm_status (*transfer)(stream*, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
                         std::size_t copy_count, callback done, void* argument, fence* completion);
+  // The same, for copies from memory that work ahead of them may have failed to write: ready(argument) decides whether
+  // the unit moves anything. What is not GM_OK the unit fails with. A backend whose queued copies can no longer be
+  // stopped asks when it enqueues, if a copy ahead can fail there only together with the device.
+  gm_status (*transfer_if)(stream*, readiness ready, const fill_run* fills, std::size_t fill_count,
+                           const copy_run* copies, std::size_t copy_count, callback done, void* argument,
+                           fence* completion);
   // Work queued on the stream from now on runs after the fence, which may belong to another device of this backend.
   gm_status (*stream_wait)(stream*, fence);
   // Completes when all work queued so far is done or skipped. done may be null.

@@ -39,9 +39,10 @@ void plan_copies(const vm_object& vm, block_index index, const block& b, unsigne
 // What was copied from where: the sources are valid still, since busy pages do not change.
 void count_locked(const move& m, const block& b) {
   vm_object& vm = *m.vm;
-  page_mask left = m.pages & ~m.filled;
+  page_mask left = m.pages & ~m.filled & ~m.overwritten;
+  if (m.follows && m.source == m.destination) return;
   vm.stats.node[m.destination].pages_in.add(count_pages(left));
-  if (m.destination == host_node) {
+  if (m.follows || m.destination == host_node) {
     vm.stats.node[m.source].pages_out.add(count_pages(left));
     return;
   }
@@ -55,15 +56,31 @@ void count_locked(const move& m, const block& b) {
 void record_locked(move& m, block& b) {
   vm_object& vm = *m.vm;
   count_locked(m, b);
+  // A copy of what a device holds newer than the host is as new.
+  page_mask newer = no_pages;
+  for (unsigned n = 1; n < vm.nodes; ++n) newer |= b.node(n).dirty & b.node(n).valid;
   node_pages& to = b.node(m.destination);
   to.valid |= m.pages;
+  for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).writable &= ~m.pages;
   if (m.destination == host_node) {
     for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).dirty &= ~m.pages;
   } else {
-    to.dirty |= m.inherited;
+    to.dirty |= m.pages & ~m.filled & newer;
   }
   make_exclusive_locked(vm, b, m.destination, m.exclusive);
   b.willneed &= ~m.pages;
+}
+
+// A scope that began meanwhile has taken these from the CPU, to overwrite them.
+page_mask written_by_scopes_locked(const vm_object& vm, block_index index, const block& b, page_mask pages) {
+  page_mask written = no_pages;
+  if (b.leases == 0) return written;
+  for_each_run(pages, [&](unsigned first, unsigned count) {
+    for (unsigned page = first; page < first + count; ++page)
+      if (vm.leases.cpu_verdict({first_page(index).value + page}, cpu_access::read, 0) != lease_table::verdict::free)
+        written |= one_page(page);
+  });
+  return written;
 }
 
 // Ends the move: recorded when result is ok, as before otherwise.
@@ -73,18 +90,19 @@ void finish(move_pool& pool, move* m, status result) {
   {
     block_guard guard(b.lock);
     if (result == status::ok) record_locked(*m, b);
-    b.busy.fetch_and(~m->pages, std::memory_order_release);
-    if (result == status::ok && m->grant != no_pages) {
-      const page_mask alone = m->grant & ~valid_elsewhere(b, vm.nodes, host_node);
+    const page_mask idle = unlist_transition_locked(b, *m);
+    const page_mask granted = m->grant & idle & b.allocated & ~written_by_scopes_locked(vm, m->index, b, m->grant);
+    if (result == status::ok && granted != no_pages) {
       // Not mapping is no loss: the access faults again and gets the error itself.
-      (void)grant_cpu_locked(vm, m->index, b, m->grant & b.allocated, alone);
+      (void)grant_cpu_locked(vm, m->index, b, granted, granted & ~valid_elsewhere(b, vm.nodes, host_node));
     }
     // Mapping woke those it mapped. A wake-up too many is a repeated access; one too few would be a hang.
-    const page_mask woken = m->pages & b.parked;
-    b.parked &= ~m->pages;
+    const page_mask woken = idle & b.parked;
+    b.parked &= ~idle;
     for_each_run(woken, [&](unsigned first, unsigned count) { vm.cpu->wake(vm.bytes_of(m->index, first, count)); });
   }
   b.busy.notify_all();
+  vm.submissions.happened();
   vm.room_changes.happened();
   if (m->done != nullptr) m->done(m->owner, *m, result);
   pool.give_back(m);
@@ -95,6 +113,54 @@ void finish(move_pool& pool, move* m, status result) {
 void copies_done(void* argument, gm_status result) {
   auto* m = static_cast<pooled_move*>(static_cast<move*>(argument));
   finish(*m->pool, m, static_cast<status>(result));
+}
+
+// Asked before a follower's first copy: the moves ahead of it have ended, one way or the other.
+gm_status source_is_there(void* argument) {
+  const move& m = *static_cast<const move*>(argument);
+  block& b = m.vm->table.at(m.index);
+  block_guard guard(b.lock);
+  return (m.pages & ~m.overwritten & ~b.node(m.source).valid) == 0 ? GM_OK : GM_ERROR_DEVICE;
+}
+
+// A follower's copies, from a source that will be valid.
+void plan_follower_locked(const vm_object& vm, block_index index, const block& b, const move& m, copy_plan& plan) {
+  for_each_newest_locked(b, m.pages, [&](const transition& t) { plan.ahead[plan.ahead_count++] = t.fence; });
+  if (m.source != m.destination) plan_copies(vm, index, b, m.source, m.destination, m.pages & ~m.overwritten, plan);
+}
+
+// From the host, from peers, or from nowhere.
+void plan_to_device_locked(const vm_object& vm, block_index index, block& b, move& m, copy_plan& plan) {
+  const page_mask from_host = m.pages & b.host().valid;
+  plan_copies(vm, index, b, host_node, m.destination, from_host, plan);
+  page_mask left = m.pages & ~from_host;
+  for (unsigned n = 1; n < vm.nodes && left != no_pages; ++n) {
+    if (n == m.destination || !vm.device(m.destination).reaches(vm.device(n))) continue;
+    const page_mask from_peer = left & b.node(n).valid;
+    plan_copies(vm, index, b, n, m.destination, from_peer, plan);
+    b.node(n).writable &= ~from_peer;
+    left &= ~from_peer;
+  }
+  GM_DCHECK((left & valid_anywhere(b, vm.nodes)) == 0);
+  m.filled = left;
+  for_each_run(left, [&](unsigned first, unsigned count) {
+    plan.fills[plan.fill_count++] = {address_of(vm, index, b, m.destination, first), count * page_bytes, 0};
+  });
+}
+
+void set_copy_stream(move& m, const device_node& device, device::stream* stream) {
+  m.api = device.api;
+  m.stream = stream;
+}
+
+// Others may plan on the move from now on, unless it has ended already and its record is somebody else's.
+void publish_fence(vm_object& vm, block& b, const move* m, std::uint64_t serial, device::fence fence) {
+  {
+    block_guard guard(b.lock);
+    for (transition* t = b.transitions; t != nullptr; t = t->older)
+      if (t == m && t->serial == serial) t->fence = fence;
+  }
+  vm.submissions.happened();
 }
 
 }  // namespace
@@ -174,10 +240,22 @@ page_mask unreachable_locked(const vm_object& vm, const block& b, unsigned desti
   return pages & valid & ~reached;
 }
 
+following may_follow_locked(const block& b, page_mask pages, const device::backend_table& api) {
+  following result = following::possible;
+  for_each_newest_locked(b, pages, [&](const transition& t) {
+    if (t.api != &api)
+      result = following::impossible;
+    else if (t.fence.stream == nullptr && result == following::possible)
+      result = following::not_submitted;
+  });
+  return result;
+}
+
 status begin_move_locked(vm_object& vm, block_index index, block& b, const move_request& request, move& m,
                          copy_plan& plan) {
-  GM_DCHECK((b.busy.load(std::memory_order_relaxed) & request.pages) == 0);
-  GM_DCHECK((b.node(request.destination).valid & request.pages) == 0);
+  GM_DCHECK((b.busy.load(std::memory_order_relaxed) & request.pages) == (request.follows ? request.pages : no_pages));
+  GM_DCHECK(request.follows || (b.node(request.destination).valid & request.pages) == 0);
+  GM_DCHECK((request.stream == nullptr) == (request.api == nullptr) && (!request.follows || request.stream != nullptr));
   m.vm = &vm;
   m.index = index;
   m.destination = request.destination;
@@ -185,58 +263,63 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
   m.pages = request.pages;
   m.exclusive = request.exclusive & request.pages;
   m.grant = request.grant & request.pages;
+  m.overwritten = request.overwritten & m.exclusive;
+  m.follows = request.follows;
   m.done = request.done;
   m.owner = request.owner;
   m.stream = request.stream;
-  m.filled = m.inherited = no_pages;
+  m.api = request.api;
+  m.filled = no_pages;
   m.fence = {};
-  plan.copy_count = plan.fill_count = 0;
+  ++m.serial;
+  plan.copy_count = plan.fill_count = plan.ahead_count = 0;
 
   if (request.destination == host_node) {
     if (const status s = back_host_pages_locked(vm, index, b, request.pages); s != status::ok) return s;
-    plan_copies(vm, index, b, request.source, host_node, request.pages, plan);
-    if (m.stream == nullptr) m.stream = vm.device(request.source).to_host;
-    // The source stops writing before the copy: what is left of its permission is a scope's, and none is in the way.
-    for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).writable &= ~request.pages;
+    if (request.follows) {
+      plan_follower_locked(vm, index, b, m, plan);
+    } else {
+      plan_copies(vm, index, b, request.source, host_node, request.pages, plan);
+      // The source stops writing before the copy: what is left of its permission is a scope's, and none is in the way.
+      for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).writable &= ~request.pages;
+    }
+    if (m.stream == nullptr) set_copy_stream(m, vm.device(request.source), vm.device(request.source).to_host);
   } else {
     const page_mask from_host = request.pages & b.host().valid;
     const page_mask lost_by_cpu = request.keep_cpu_mapping ? from_host & m.exclusive : from_host;
     if (const status s = revoke_cpu_locked(vm, index, b, lost_by_cpu); s != status::ok) return s;
     if (const status s = write_protect_cpu_locked(vm, index, b, from_host); s != status::ok) return s;
-    plan_copies(vm, index, b, host_node, request.destination, from_host, plan);
-    page_mask left = request.pages & ~from_host;
-    for (unsigned n = 1; n < vm.nodes && left != no_pages; ++n) {
-      if (n == request.destination || !vm.device(request.destination).reaches(vm.device(n))) continue;
-      const page_mask from_peer = left & b.node(n).valid;
-      plan_copies(vm, index, b, n, request.destination, from_peer, plan);
-      m.inherited |= from_peer & b.node(n).dirty;
-      b.node(n).writable &= ~from_peer;
-      left &= ~from_peer;
-    }
-    GM_DCHECK((left & valid_anywhere(b, vm.nodes)) == 0);
-    m.filled = left;
-    for_each_run(left, [&](unsigned first, unsigned count) {
-      plan.fills[plan.fill_count++] = {address_of(vm, index, b, request.destination, first), count * page_bytes, 0};
-    });
-    if (m.stream == nullptr) m.stream = vm.device(request.destination).to_device;
+    if (request.follows)
+      plan_follower_locked(vm, index, b, m, plan);
+    else
+      plan_to_device_locked(vm, index, b, m, plan);
+    if (m.stream == nullptr)
+      set_copy_stream(m, vm.device(request.destination), vm.device(request.destination).to_device);
   }
-  b.busy.fetch_or(request.pages, std::memory_order_relaxed);
+  list_transition_locked(b, m);
   vm.moves_in_flight.fetch_add(1, std::memory_order_relaxed);
   return status::ok;
 }
 
 status submit_move(move_pool& pool, move* m, const copy_plan& plan, device::fence* fence) {
-  vm_object& vm = *m->vm;
-  const device_node& device = vm.device(m->destination != host_node ? m->destination : m->source);
   // The record may be gone as soon as the backend has it.
+  vm_object& vm = *m->vm;
+  block& b = vm.table.at(m->index);
+  const std::uint64_t serial = m->serial;
+  const device::backend_table& api = *m->api;
+  gm_status result = GM_OK;
+  for (std::size_t i = 0; i < plan.ahead_count && result == GM_OK; ++i)
+    result = api.stream_wait(m->stream, plan.ahead[i]);
   device::fence completion;
-  const gm_status result = device.api->transfer(m->stream, plan.fills, plan.fill_count, plan.copies, plan.copy_count,
-                                                copies_done, static_cast<move*>(m), &completion);
+  if (result == GM_OK)
+    result = api.transfer_if(m->stream, m->follows ? source_is_there : nullptr, plan.fills, plan.fill_count,
+                             plan.copies, plan.copy_count, copies_done, m, &completion);
   if (result != GM_OK) {
-    const status s = device::check_device(*device.api, result, "copying pages");
+    const status s = device::check_device(api, result, "copying pages");
     finish(pool, m, s);
     return s;
   }
+  publish_fence(vm, b, m, serial, completion);
   if (fence != nullptr) *fence = completion;
   return status::ok;
 }

@@ -10,6 +10,12 @@
 // While pages are busy nobody else changes them; their source copies stay valid and readable.
 //
 // A move to a device may combine host and peer sources; a move to the host has one source device.
+//
+// Followers. Pages in flight can be moved on without waiting for them: a follower is planned on what the moves ahead of
+// it will leave (transition.h), on a stream that waits for their fences, so its callback comes behind theirs. If one
+// ahead fails, the pages never reach the follower's source: it is asked before its first copy, fails in turn, and its
+// destination keeps what it had. Its source may be its destination, where the pages are on their way already: then it
+// copies nothing, and has the pages waited for, and owned.
 // Pages that no node holds are filled with zeroes on a device (on the host, host_pages.h makes them).
 // Moves come from a pool with a reserve for faults, which allocate nothing.
 #pragma once
@@ -26,39 +32,41 @@ struct move;
 // Called once when the move is over, with no lock held, on a thread of the backend, or in submit() when that fails.
 using move_done = void (*)(void* owner, const move&, status result);
 
-struct move {
+struct move : transition {
   vm_object* vm = nullptr;
   block_index index;
-  unsigned destination = host_node;
-  unsigned source = host_node;  // of a move to the host
-  page_mask pages = no_pages;
-  page_mask exclusive = no_pages;  // of those: afterwards the destination alone is valid, and may write
-  page_mask grant = no_pages;      // of a move to the host: pages to map for the CPU afterwards
-  page_mask filled = no_pages;     // pages that were NOMAP
-  page_mask inherited = no_pages;  // pages whose source is a device with a newer copy than the host's
+  unsigned source = host_node;       // of a move to the host, and of a follower
+  page_mask grant = no_pages;        // of a move to the host: pages to map for the CPU afterwards
+  page_mask filled = no_pages;       // pages that were NOMAP
+  page_mask overwritten = no_pages;  // pages that change owner without their contents
+  bool follows = false;
   move_done done = nullptr;
   void* owner = nullptr;
   device::stream* stream = nullptr;
-  device::fence fence;  // after submit(): completes behind the recording
-  move* next = nullptr;
+  move* next = nullptr;  // in the pool
 };
 
 // The copies of one move, built under the block's lock and given to the backend without it.
 struct copy_plan {
   device::copy_run copies[pages_per_block];
   device::fill_run fills[pages_per_block];
+  device::fence ahead[pages_per_block];  // of the moves that a follower comes behind
   std::size_t copy_count = 0;
   std::size_t fill_count = 0;
+  std::size_t ahead_count = 0;
 };
 
 struct move_request {
   unsigned destination = host_node;
-  unsigned source = host_node;  // device to copy from, for a move to the host
-  page_mask pages = no_pages;   // none of them valid on the destination, none busy
+  unsigned source = host_node;  // to copy from: a device, for a move to the host; any node, for a follower
+  page_mask pages = no_pages;   // none of them valid on the destination, none busy; of a follower all busy
   page_mask exclusive = no_pages;
+  page_mask overwritten = no_pages;  // of a follower: of the exclusive ones, those whose contents are not needed
   page_mask grant = no_pages;
-  bool keep_cpu_mapping = false;     // the CPU keeps reading what is copied from the host and not exclusive
-  device::stream* stream = nullptr;  // null: the device's own copy streams
+  bool keep_cpu_mapping = false;  // the CPU keeps reading what is copied from the host and not exclusive
+  bool follows = false;
+  device::stream* stream = nullptr;            // null: the device's own copy streams; of a follower never
+  const device::backend_table* api = nullptr;  // the stream's
   move_done done = nullptr;
   void* owner = nullptr;
 };
@@ -92,11 +100,21 @@ void make_exclusive_locked(vm_object&, block&, unsigned node, page_mask pages);
 // Whether the pages can be copied to the node without going through the host. Returns those that cannot.
 page_mask unreachable_locked(const vm_object&, const block&, unsigned destination, page_mask pages);
 
-// Fills the move and the plan. Host memory for a move to the host is backed here. On failure nothing is busy.
+// Whether moves can follow those in flight on the pages, on a stream of that backend.
+enum class following : std::uint8_t {
+  possible,       // also where nothing is in flight
+  not_submitted,  // ... yet, by the thread that began them: vm.submissions rises when it has
+  impossible,     // one is on a stream of another backend
+};
+following may_follow_locked(const block&, page_mask pages, const device::backend_table&);
+
+// Fills the move and the plan. Host memory for a move to the host is backed here. A follower must be possible. On
+// failure nothing is busy that was not.
 status begin_move_locked(vm_object&, block_index, block&, const move_request&, move&, copy_plan&);
 
 // Hands the copies to the backend. On failure the move has been cancelled and given to done; it is gone in any case.
-// On success fence (may be null) receives the point where the move is recorded.
+// On success fence (may be null) receives the point where the move is recorded. A follower's stream waits for the moves
+// ahead; all else that the copies must come behind is the caller's to have queued.
 status submit_move(move_pool&, move*, const copy_plan&, device::fence* fence);
 
 }  // namespace gm

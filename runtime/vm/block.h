@@ -6,14 +6,15 @@
 //   starts      set: the first page of an allocation. clear: not
 //   backed      set: a memfd page may exist.       clear: none does, reading the memfd gives zero
 //   readable    set: the CPU has it mapped.        clear: the CPU's next touch faults
-//   busy        set: a move is copying it.         clear: valid sets are final. Only the move clears it
+//   busy        set: moves of it are in flight.    clear: valid sets are final. Only the last move clears it
 //   parked      set: a CPU thread may sleep on it and is woken when what it waits for is over
 //   willneed    set: advised and not yet there
 //   valid[n]    set: node n holds a current copy.  No node valid: NOMAP, the page reads as zero
 //   writable[n] set: node n may write. For the host: mapped writable. For a device: it was last to get the page to
-//   write dirty[n]    devices only. set: its copy is newer than what the host last held pinned[n]   set: gm_pin holds
-//   it there
-// Invariants, checked by debug_validate(); a busy page is exempt from I1 to I3 until its move has ended:
+//               write
+//   dirty[n]    devices only. set: its copy is newer than what the host last held
+//   pinned[n]   set: gm_pin holds it there
+// Invariants, checked by debug_validate(); a busy page is exempt from I1 to I3 until its moves have ended:
 //   I1 writable[n] => valid = {n}.                  I2 two nodes valid => nobody writable.
 //   I3 readable => valid[0]; writable[0] => readable.
 //   I4 valid[d] => the block has a frame of d, and the frame's owner is this block.
@@ -33,6 +34,8 @@
 #include "frame/frame_pool.h"
 
 namespace gm {
+
+struct transition;  // transition.h
 
 struct node_pages {
   page_mask valid;
@@ -59,6 +62,7 @@ struct block {
   page_mask willneed;
   std::uint32_t leases;  // sum over the nodes
   std::uint32_t unused;
+  transition* transitions;  // the moves in flight, the newest first; busy is the union of their pages
 
   // The table lays the nodes out behind the block.
   node_pages& node(unsigned n) { return reinterpret_cast<node_pages*>(this + 1)[n]; }
@@ -66,7 +70,7 @@ struct block {
   node_pages& host() { return node(host_node); }
   const node_pages& host() const { return node(host_node); }
 };
-static_assert(sizeof(block) == 40);
+static_assert(sizeof(block) == 48);
 
 using block_guard = lock_guard<mutex<lock_rank::block>>;
 using block_lock = std::unique_lock<mutex<lock_rank::block>>;  // where it is dropped half-way

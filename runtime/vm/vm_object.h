@@ -16,6 +16,7 @@
 #include "vm/host_budget.h"
 #include "vm/lease_table.h"
 #include "vm/page_table.h"
+#include "vm/transition.h"
 
 namespace gm {
 
@@ -38,6 +39,9 @@ class vm_object {
   std::atomic<std::uint64_t> moves_in_flight{0};
   // Rises whenever a move has ended or frames came free: what was in the way of making room may be gone.
   event room_changes;
+  // Rises whenever a move has been handed to its backend, or has ended: who wants to plan on one in flight waits for
+  // it.
+  event submissions;
   // Frees that a move in flight holds up, and who carries them out when a move has ended.
   std::atomic<std::uint64_t> deferred_frees{0};
   void (*retry_deferred_frees)(vm_object&) = nullptr;

@@ -8,7 +8,7 @@
 
 #include "model/oracle_kernel.h"
 #include "model/watchdog.h"
-#include "stress/gate.h"
+#include "model/gate.h"
 #include "stress/stress_flavours.h"
 
 namespace gm::test {

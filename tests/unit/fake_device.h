@@ -66,11 +66,13 @@ class fake_device {
 
   bool hold = false;
   gm_status refuse = GM_OK;        // what transfer() returns instead of taking the unit, once
+  gm_status refuse_wait = GM_OK;   // the same of stream_wait()
   gm_status next_result = GM_OK;   // how the next unit ends, once
   unsigned refused_pieces = 0;     // so many piece_create calls find no memory
   std::uint64_t copied_bytes = 0;  // by all units
   std::uint64_t filled_bytes = 0;
   std::vector<device::copy_run> copies;  // of all units, in order
+  std::vector<device::fence> awaited;    // by stream_wait() on its streams
 
  private:
   struct stream_record {
@@ -79,12 +81,14 @@ class fake_device {
   struct unit {
     std::vector<device::fill_run> fills;
     std::vector<device::copy_run> copies;
+    device::readiness ready = nullptr;
     device::callback done = nullptr;
     void* argument = nullptr;
   };
 
   void run(const unit& u, gm_status result) {
     if (next_result != GM_OK) result = std::exchange(next_result, GM_OK);
+    if (result == GM_OK && u.ready != nullptr) result = u.ready(u.argument);
     if (result == GM_OK) {
       for (const device::fill_run& f : u.fills) std::memset(reinterpret_cast<void*>(f.destination), f.value, f.bytes);
       for (const device::copy_run& c : u.copies)
@@ -145,12 +149,19 @@ class fake_device {
       EXPECT_EQ(found->second, frames);
       self.pieces_.erase(found);
     };
-    t.transfer = [](device::stream* s, const device::fill_run* fills, std::size_t fill_count,
-                    const device::copy_run* copies, std::size_t copy_count, device::callback done, void* argument,
-                    device::fence* completion) {
+    t.transfer_if = [](device::stream* s, device::readiness ready, const device::fill_run* fills,
+                       std::size_t fill_count, const device::copy_run* copies, std::size_t copy_count,
+                       device::callback done, void* argument, device::fence* completion) {
       fake_device& self = *reinterpret_cast<stream_record*>(s)->owner;
       if (completion != nullptr) *completion = {s, ++self.position_};
-      return self.take({{fills, fills + fill_count}, {copies, copies + copy_count}, done, argument});
+      return self.take({{fills, fills + fill_count}, {copies, copies + copy_count}, ready, done, argument});
+    };
+    // What is held is run by the test, in the order it chooses.
+    t.stream_wait = [](device::stream* s, device::fence awaited) {
+      fake_device& self = *reinterpret_cast<stream_record*>(s)->owner;
+      if (self.refuse_wait != GM_OK) return std::exchange(self.refuse_wait, GM_OK);
+      self.awaited.push_back(awaited);
+      return GM_OK;
     };
     t.error_text = [] { return "the fake refuses"; };
     return t;

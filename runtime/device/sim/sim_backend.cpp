@@ -229,8 +229,9 @@ void stream_fail(stream* which, gm_status why) {
 
 // ---- Work ----------------------------------------------------------------------------------------------------------
 
-gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
-                   std::size_t copy_count, callback done, void* argument, fence* completion) {
+gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
+                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
+                      fence* completion) {
   if (on == nullptr || (fills == nullptr && fill_count != 0) || (copies == nullptr && copy_count != 0)) {
     return null_argument("transfer");
   }
@@ -239,12 +240,18 @@ gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, co
   if (copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
   return on->push({.kind = unit_kind::transfer,
                    .done = done,
+                   .ready = ready,
                    .argument = argument,
                    .fills = fills,
                    .fill_count = fill_count,
                    .copies = copies,
                    .copy_count = copy_count},
                   completion);
+}
+
+gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                   std::size_t copy_count, callback done, void* argument, fence* completion) {
+  return transfer_if(on, nullptr, fills, fill_count, copies, copy_count, done, argument, completion);
 }
 
 bool fence_done(fence which) { return which.stream == nullptr || which.stream->is_complete(which.position); }
@@ -305,6 +312,7 @@ constexpr backend_table table = {
     .stream_synchronize = stream_synchronize,
     .stream_fail = stream_fail,
     .transfer = transfer,
+    .transfer_if = transfer_if,
     .stream_wait = stream_wait,
     .fence_record = fence_record,
     .fence_done = fence_done,

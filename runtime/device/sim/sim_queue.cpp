@@ -152,6 +152,7 @@ void sim_queue::give_back_locked(unit_entry* first) noexcept {
 void sim_queue::write_unit_locked(unit_entry* first, const unit_request& request) noexcept {
   first->kind = request.kind;
   first->done = request.done;
+  first->ready = request.ready;
   first->argument = request.argument;
   first->awaited_stream = request.awaited.stream;
   first->awaited_position = request.awaited.position;

@@ -28,7 +28,8 @@ enum class unit_kind : std::uint8_t { transfer, fence, wait, call, launch };
 // What one enqueueing call asks for. Only the members of its kind mean anything.
 struct unit_request {
   unit_kind kind;
-  callback done = nullptr;  // transfer, fence; argument serves call and launch too
+  callback done = nullptr;    // transfer, fence; argument serves ready, call and launch too
+  readiness ready = nullptr;  // transfer
   void* argument = nullptr;
   const fill_run* fills = nullptr;  // transfer
   std::size_t fill_count = 0;
@@ -50,6 +51,7 @@ struct unit_entry {
   unit_entry* next_of_unit;  // null at the unit's last
   std::uint64_t position;
   callback done;
+  readiness ready;
   void* argument;
   stream* awaited_stream;
   std::uint64_t awaited_position;

@@ -152,6 +152,10 @@ gm_status stream::run_work(const unit_entry* unit) noexcept {
 }
 
 gm_status stream::run_transfer(const unit_entry* unit) noexcept {
+  if (unit->ready != nullptr) {
+    const gm_status why_not = unit->ready(unit->argument);
+    if (why_not != GM_OK) return fail(why_not, "what a copy was to read did not arrive");
+  }
   const std::uint64_t end_ns = book_links(unit);
   gm_status status = run_fills(unit);
   if (status == GM_OK) status = run_copies(unit);
