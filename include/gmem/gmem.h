@@ -188,9 +188,8 @@ GM_API int gm_stream_node(gm_stream stream);
 
 typedef enum gm_mode {
   GM_READ = 1,
-  GM_WRITE =
-      2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are kept.
-            Where the stream has failed and the work does not run, the bytes are undefined */
+  GM_WRITE = 2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are
+                   kept. Where the stream has failed and the work does not run, the bytes are undefined */
   GM_READ_WRITE = 3
 } gm_mode;
 
@@ -256,9 +255,9 @@ GM_API gm_status gm_unpin(const void* pointer, size_t bytes, int node);
 
 /* memcpy and memset done by that node, in stream order. Either side of a copy may be ordinary host memory, which must
  * then stay as it is until the work is done. The ranges must not overlap. A call that fails leaves the destination as
- * it was; work that is queued and then does not run, since its stream has failed, leaves it undefined. stream may be NULL, or of that node, or for
- * GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its allocation; both sides ordinary),
- * NO_MEMORY, BUSY, DEVICE. */
+ * it was; work that is queued and then does not run, since its stream has failed, leaves it undefined. stream may be
+ * NULL, or of that node, or for GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its
+ * allocation; both sides ordinary), NO_MEMORY, BUSY, DEVICE. */
 GM_API gm_status gm_memcpy(void* destination, const void* source, size_t bytes, int node, gm_stream stream);
 GM_API gm_status gm_memset(void* destination, int value, size_t bytes, int node, gm_stream stream);
 
