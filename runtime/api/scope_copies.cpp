@@ -2,6 +2,7 @@
 // scope_copies.cpp - steps 4 to 6 of a scope: what is missing is copied, the stream waits for it, and pages that are
 // overwritten change owner.
 #include <algorithm>
+#include <new>
 
 #include "api/scope_record.h"
 #include "base/check.h"
@@ -62,14 +63,23 @@ status scope_record::start_move(entry& e, move_request wanted, block_lock& lock)
   const device::stream* on = m->stream;
   device::fence fence;
   if (const status s = submit_move(rt_.moves, m, plan, &fence); s != status::ok) return s;
-  if (request_.stream != nullptr && on == request_.stream->handle) return status::ok;
+  if (request_.stream == nullptr || on != request_.stream->handle) come_behind(fence);
+  return status::ok;
+}
+
+// The stream is going to wait for it, when all is begun: of each other stream for the last.
+void scope_record::come_behind(device::fence fence) {
   for (device::fence& last : copies_)
     if (last.stream == fence.stream) {
-      last = fence;
-      return status::ok;
+      last.position = std::max(last.position, fence.position);
+      return;
     }
-  copies_.push_back(fence);  // reserved: there are two copy streams a device
-  return status::ok;
+  copies_.push_back(fence);
+}
+
+// Pages that are overwritten whole need not arrive. But moves of others that read or write them are over first.
+void scope_record::come_behind_others_locked(const entry& e) {
+  for_each_newest_locked(*e.target, in_flight_locked(e, e.write), [&](const transition& t) { come_behind(t.fence); });
 }
 
 // With the lock held, or dropped and taken again while host memory is reclaimed: then the caller looks again.
@@ -144,7 +154,10 @@ status scope_record::copy_to_device(entry& e, const lease_order& order, device::
       wait_while_busy(b, in_flight);
       continue;
     }
-    if (wanted.pages == no_pages) return status::ok;
+    if (wanted.pages == no_pages) {
+      come_behind_others_locked(e);
+      return status::ok;
+    }
     wanted.keep_cpu_mapping = !request_.prefetch || prefetch_keeps_cpu_mapping(vm_.advices.at(first_page(e.index)));
     if (const status s = start_move(e, wanted, lock); s != status::ok) return s;
   }
@@ -190,13 +203,16 @@ status scope_record::copy_to_host(entry& e, device::stream* ordered) {
     } else if (in_flight != no_pages) {
       (void)plan_follower_locked(e, in_flight & e.need, next);  // the host reaches everybody
     }
-    if (next.pages == no_pages) return status::ok;
+    if (next.pages == no_pages) {
+      come_behind_others_locked(e);
+      return status::ok;
+    }
     if (request_.prefetch) next.grant = next.pages;
     if (const status s = start_move(e, next, lock); s != status::ok) return s;
   }
 }
 
-status scope_record::copy_blocks(const lease_order& order) {
+status scope_record::copy_blocks(const lease_order& order) try {
   for (entry& e : plan_) {
     if (!e.unfinished || (e.need | e.write) == no_pages) continue;
     const byte_range bytes{offset_of(e.index), offset_of(e.index) + block_bytes};
@@ -208,6 +224,8 @@ status scope_record::copy_blocks(const lease_order& order) {
       return s;
   }
   return status::ok;
+} catch (const std::bad_alloc&) {
+  return fail(status::no_memory, "no memory to order a scope behind copies");
 }
 
 // ---- 5 order, 6 own ----------------------------------------------------------------------------------------------

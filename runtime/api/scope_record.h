@@ -97,6 +97,8 @@ class scope_record {
   bool plan_follower_locked(const entry&, page_mask, move_request&) const;
   status host_pages_for(entry&, block_lock&, page_mask);
   status start_move(entry&, move_request, block_lock&);
+  void come_behind(device::fence);
+  void come_behind_others_locked(const entry&);
   bool own_behind_others(const entry&, block_lock&, page_mask);
   status order_stream(const lease_order&);
   void wait_for_moves();
@@ -117,7 +119,7 @@ class scope_record {
   std::vector<extent*> extents_;
   std::vector<entry> plan_;
   std::shared_ptr<void> kept_;
-  std::vector<device::fence> copies_;  // the last on each stream
+  std::vector<device::fence> copies_;  // what the stream waits for: the last on each other stream
   // Moves in flight, and one for the scope itself until its fence is done. Whoever takes it to zero releases.
   std::atomic<std::uint32_t> pending_{1};
   std::atomic<int> failed_{GM_OK};
