@@ -1,27 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// device_work.h - streams and kernels of the stress tests.
+// device_work.h - a stream that lives as long as its owner, and the kernel that adds to words.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <random>
+#include <thread>
 
 #include "gmem/gmem.h"
-#include "model/live_runtime.h"
 
 namespace gm::test {
-
-// GM_TEST_SEED, else another one each time. Tests print it when they fail.
-inline std::uint64_t stress_seed() {
-  static const std::uint64_t seed = [] {
-    std::uint64_t given = 0;
-    return given_seed(given) ? given : std::random_device{}();
-  }();
-  return seed;
-}
 
 class device_stream {
  public:
@@ -41,14 +30,18 @@ class device_stream {
   gm_stream stream_ = nullptr;
 };
 
-// words[i] = words[i] + add, on the device; within a scope. False when it could not be queued.
+// words[i] = words[i] + add, on the device; within a scope. Not atomic, that is what the scope is for, and slow in the
+// middle of a word, so that two kernels that overlap lose something. False when it could not be queued.
 inline bool queue_add(const device_stream& on, std::uint64_t* words, std::size_t count, std::uint64_t add) {
   struct kernel {
     std::uint64_t* words;
     std::uint64_t add;
     static void body(void* self, std::size_t first, std::size_t last) {
       const kernel k = *static_cast<kernel*>(self);
-      for (std::size_t i = first; i < last; ++i) k.words[i] += k.add;
+      const std::uint64_t seen = *static_cast<volatile std::uint64_t*>(k.words + first);
+      std::this_thread::yield();
+      *static_cast<volatile std::uint64_t*>(k.words + first) = seen + k.add;
+      for (std::size_t i = first + 1; i < last; ++i) k.words[i] += k.add;
     }
     static void finish(void* self) { delete static_cast<kernel*>(self); }
   };
@@ -68,28 +61,5 @@ inline gm_status add_on_device(const device_stream& on, std::uint64_t* words, st
   EXPECT_TRUE(queue_add(on, words, count, add)) << gm_last_error();
   return gm_access_end(scope);
 }
-
-// Holds a stream up until it is opened.
-class stream_gate {
- public:
-  void close(const device_stream& stream) {
-    EXPECT_EQ(gm_stream_call(
-                  stream.get(),
-                  [](void* self) {
-                    auto* g = static_cast<stream_gate*>(self);
-                    g->open_.wait(false);
-                  },
-                  this),
-              GM_OK)
-        << gm_last_error();
-  }
-  void open() {
-    open_.store(true);
-    open_.notify_all();
-  }
-
- private:
-  std::atomic<bool> open_{false};
-};
 
 }  // namespace gm::test

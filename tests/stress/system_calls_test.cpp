@@ -22,6 +22,7 @@ constexpr std::size_t bytes = block_size + 5 * page_size + 321;
 
 class system_calls : public testing::Test {
  protected:
+  explicit system_calls(const flavour& f = stress_flavour("thread", true, "thread", 32 * mebibyte)) : live_(f) {}
   void SetUp() override {
     ASSERT_TRUE(live_.started());
     from_ = static_cast<std::uint8_t*>(gm_malloc(bytes));
@@ -33,7 +34,7 @@ class system_calls : public testing::Test {
   void TearDown() override {
     gm_free(from_);
     gm_free(to_);
-    EXPECT_TRUE(table_is_valid_at_rest());
+    expect_nothing_is_kept();
   }
 
   // Written by the device, on either side of a page that the host has.
@@ -46,33 +47,25 @@ class system_calls : public testing::Test {
   }
   void expect_copied() { EXPECT_TRUE(std::equal(wanted_.begin(), wanted_.end(), to_)); }
 
-  static bool send_all(int fd, const std::uint8_t* p, std::size_t count) {
-    while (count > 0) {
-      const ssize_t done = write(fd, p, count);
-      if (done <= 0) return false;
-      p += done;
-      count -= static_cast<std::size_t>(done);
+  // call(at, count) until all is through; it says how much it did.
+  template <typename Call>
+  static void transfer(Call&& call) {
+    for (std::size_t at = 0; at < bytes;) {
+      const ssize_t done = call(at, bytes - at);
+      ASSERT_GT(done, 0) << std::strerror(errno);
+      at += static_cast<std::size_t>(done);
     }
-    return true;
   }
-  static bool receive_all(int fd, std::uint8_t* p, std::size_t count) {
-    while (count > 0) {
-      const ssize_t done = read(fd, p, count);
-      if (done <= 0) return false;
-      p += done;
-      count -= static_cast<std::size_t>(done);
-    }
-    return true;
-  }
-  void through(int in, int out) {
-    std::thread sender([&] { EXPECT_TRUE(send_all(in, from_, bytes)) << std::strerror(errno); });
-    EXPECT_TRUE(receive_all(out, to_, bytes)) << std::strerror(errno);
+  template <typename Send, typename Receive>
+  void at_once(Send&& send_some, Receive&& receive_some) {
+    std::thread sender([&] { transfer(send_some); });
+    transfer(receive_some);
     sender.join();
     expect_copied();
   }
 
-  live_runtime live_{stress_flavour("thread", true, "thread", 32 * mebibyte)};
-  watchdog dog_{"stress: system calls"};
+  live_runtime live_;
+  watchdog dog_{"system_calls"};
   std::uint8_t* from_ = nullptr;
   std::uint8_t* to_ = nullptr;
   std::vector<std::uint8_t> wanted_;
@@ -82,7 +75,8 @@ TEST_F(system_calls, a_pipe) {
   int ends[2] = {};
   ASSERT_EQ(pipe(ends), 0);
   to_devices();
-  through(ends[1], ends[0]);
+  at_once([&](std::size_t at, std::size_t count) { return write(ends[1], from_ + at, count); },
+          [&](std::size_t at, std::size_t count) { return read(ends[0], to_ + at, count); });
   close(ends[0]);
   close(ends[1]);
 }
@@ -91,20 +85,8 @@ TEST_F(system_calls, a_stream_socket) {
   int ends[2] = {};
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   to_devices();
-  std::thread sender([&] {
-    for (std::size_t at = 0; at < bytes;) {
-      const ssize_t done = send(ends[0], from_ + at, bytes - at, 0);
-      ASSERT_GT(done, 0) << std::strerror(errno);
-      at += static_cast<std::size_t>(done);
-    }
-  });
-  for (std::size_t at = 0; at < bytes;) {
-    const ssize_t done = recv(ends[1], to_ + at, bytes - at, 0);
-    ASSERT_GT(done, 0) << std::strerror(errno);
-    at += static_cast<std::size_t>(done);
-  }
-  sender.join();
-  expect_copied();
+  at_once([&](std::size_t at, std::size_t count) { return send(ends[0], from_ + at, count, 0); },
+          [&](std::size_t at, std::size_t count) { return recv(ends[1], to_ + at, count, 0); });
   close(ends[0]);
   close(ends[1]);
 }
@@ -191,6 +173,40 @@ TEST_F(system_calls, offences_are_efault) {
   ASSERT_EQ(gm_stream_destroy(stream), GM_OK);
   close(ends[0]);
   close(ends[1]);
+}
+
+class system_calls_in_line : public system_calls {
+ protected:
+  system_calls_in_line() : system_calls(stress_flavour("inline", true, "inline", 32 * mebibyte)) {}
+};
+
+// An absent page may refuse the call, there or before; when the CPU has touched it, it does not.
+TEST_F(system_calls_in_line, move_what_they_say_or_are_efault) {
+  const int file = memfd_create("system_calls", 0);
+  ASSERT_GE(file, 0);
+  to_devices();
+  std::size_t refusals = 0;
+  const auto refused = [&](ssize_t done) {
+    if (done >= 0) return false;
+    EXPECT_EQ(errno, EFAULT) << std::strerror(errno);
+    EXPECT_LE(++refusals, 2 * (bytes / page_size + 2)) << "a page refuses although the CPU has touched it";
+    return !HasFailure();
+  };
+  transfer([&](std::size_t at, std::size_t count) {
+    const ssize_t done = pwrite(file, from_ + at, count, static_cast<off_t>(at));
+    if (!refused(done)) return done;
+    EXPECT_EQ(static_cast<const volatile std::uint8_t*>(from_)[at], wanted_[at]);
+    return pwrite(file, from_ + at, 1, static_cast<off_t>(at));
+  });
+  transfer([&](std::size_t at, std::size_t count) {
+    const ssize_t done = pread(file, to_ + at, count, static_cast<off_t>(at));
+    if (!refused(done)) return done;
+    static_cast<volatile std::uint8_t*>(to_)[at] = 0;
+    return pread(file, to_ + at, 1, static_cast<off_t>(at));
+  });
+  EXPECT_GT(refusals, 0u) << "no page was absent: the test tests nothing";
+  expect_copied();
+  close(file);
 }
 
 }  // namespace
