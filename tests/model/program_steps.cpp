@@ -142,7 +142,8 @@ bool program::resize() {
   allocation* a = any_allocation();
   if (a == nullptr) return true;
   const std::size_t bytes = random_.between(1, std::min<std::size_t>(2 * a->bytes(), 2 * block_size));
-  range whole{a, 0, a->bytes(), GM_READ_WRITE};
+  // All of it: a scope may still be open over what an earlier call cut off.
+  range whole{a, 0, gm_usable_size(a->base), GM_READ_WRITE};
   const bool busy = own_scope_conflicts(whole);
   note("realloc #%u to %zu bytes", a->number, bytes);
   auto* made = static_cast<std::uint8_t*>(gm_realloc(a->base, bytes));
