@@ -119,7 +119,8 @@ GM_API void* gm_realloc(void* pointer, size_t bytes);
 GM_API void* gm_aligned_alloc(size_t alignment, size_t bytes);
 
 /* free's contract. Waits for no one: memory that queued device work still uses is released by its fence. A pointer
- * that is not an allocation (freed already, foreign, inside one) prints a message and aborts. NULL is allowed. */
+ * that is not an allocation (freed already, foreign, inside one) prints a message and aborts. NULL is allowed; in a
+ * forked child nothing is done, since the memory stayed with the parent. */
 GM_API void gm_free(void* pointer);
 
 /* Bytes that may be used at the pointer, at least what was asked for. 0 for NULL and for what is not an allocation. */
@@ -164,15 +165,18 @@ GM_API gm_status gm_stream_create(int node, gm_stream* stream);
 GM_API gm_status gm_stream_from_native(int node, void* native, gm_stream* stream);
 
 /* Waits until all work queued so far is done. DEVICE when any of it failed: reported once, and work that was queued
- * behind the failure was not run. */
+ * behind the failure was not run. Until then scopes and copies on the stream are refused with DEVICE; and while scopes
+ * are open on it the stream stays failed, since what they were to bring may be missing. */
 GM_API gm_status gm_stream_synchronize(gm_stream stream);
 
 /* Waits for the stream's work, then frees the handle. BUSY while a scope on it is open. NULL is allowed. */
 GM_API gm_status gm_stream_destroy(gm_stream stream);
 
 /* Calls function(argument) on a host thread, in stream order. It may touch managed memory that no scope of a stream it
- * would have to wait for covers, and must neither begin a scope nor synchronize: the stream waits for its return. It is
- * not called when the stream has failed by then, which gm_stream_synchronize reports. */
+ * would have to wait for covers, and must neither begin a scope nor synchronize or destroy the stream, which waits for
+ * its return. It is not called when the stream has failed by then, which gm_stream_synchronize reports.
+ * A stream holds about a thousand units of work, and whoever queues more waits for room: a function that waits for that
+ * thread must not have so much behind it. */
 GM_API gm_status gm_stream_call(gm_stream stream, void (*function)(void*), void* argument);
 
 /* Runs body(argument, first, last) over disjoint pieces of [0, count) in parallel, in stream order, on a device whose
@@ -189,7 +193,7 @@ GM_API int gm_stream_node(gm_stream stream);
 typedef enum gm_mode {
   GM_READ = 1,
   GM_WRITE = 2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are
-                   kept. Where the stream has failed and the work does not run, the bytes are undefined */
+                   kept, and all are where the stream has failed before the scope's work */
   GM_READ_WRITE = 3
 } gm_mode;
 
@@ -222,8 +226,8 @@ GM_API gm_status gm_access_end(gm_scope scope);
 /* Brings a current copy of the range to the node; other nodes keep theirs until somebody writes. With a stream, work
  * queued behind it finds the pages there; the stream is of that node, or for GM_HOST of any. Evicts others' idle pages
  * where it must.
- * Errors: INVALID_ARGUMENT, NOT_MANAGED, NO_MEMORY (nothing moved), BUSY (this thread has a scope open that writes the
- * range; pinned to the host), DEVICE. */
+ * Errors: INVALID_ARGUMENT, NOT_MANAGED, NO_MEMORY (to a device: nothing moved; to the host: only a part has), BUSY
+ * (this thread has a scope open that writes the range; pinned to the host), DEVICE. */
 GM_API gm_status gm_prefetch(const void* pointer, size_t bytes, int node, gm_stream stream);
 
 typedef enum gm_advice {
@@ -255,8 +259,8 @@ GM_API gm_status gm_unpin(const void* pointer, size_t bytes, int node);
 
 /* memcpy and memset done by that node, in stream order. Either side of a copy may be ordinary host memory, which must
  * then stay as it is until the work is done. The ranges must not overlap. A call that fails leaves the destination as
- * it was; work that is queued and then does not run, since its stream has failed, leaves it undefined. stream may be
- * NULL, or of that node, or for GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its
+ * it was, and so does work that is queued and then does not run, since its stream has failed. stream may be NULL, or of
+ * that node, or for GM_HOST of any. Errors: INVALID_ARGUMENT, NOT_MANAGED (a range that leaves its
  * allocation; both sides ordinary), NO_MEMORY, BUSY, DEVICE. */
 GM_API gm_status gm_memcpy(void* destination, const void* source, size_t bytes, int node, gm_stream stream);
 GM_API gm_status gm_memset(void* destination, int value, size_t bytes, int node, gm_stream stream);
@@ -286,7 +290,7 @@ GM_API gm_status gm_residency(const void* pointer, size_t bytes, int node, size_
 
 typedef struct gm_node_stats {
   uint64_t faults;    /* by this node's processors                                                     */
-  uint64_t pages_in;  /* copied to this node                                                           */
+  uint64_t pages_in;  /* copied to this node, to have them there: what gm_memcpy itself copies is not  */
   uint64_t pages_out; /* copied from this node                                                         */
   uint64_t bytes_in, bytes_out;
   uint64_t evictions;                /* blocks that lost their frame here                                             */

@@ -31,7 +31,7 @@ void for_each_block_of(runtime& rt, byte_range range, F&& each) {
   }
 }
 
-// Whole pages only: advice and pins are page facts, and a page half in the range is in it.
+// Advice and pins are facts of whole pages: a page half in the range is in it.
 page_range pages_of(byte_range range) { return {page_of(range.begin), page_of(range.end + page_bytes - 1)}; }
 
 status prefetch(runtime& rt, byte_range range, unsigned node, gm_stream stream, bool detached) {
@@ -103,9 +103,13 @@ status set_advice(runtime& rt, byte_range range, gm_advice what, int node) {
   });
 }
 
+void need_no_more(runtime& rt, byte_range range) {
+  for_each_block_of(rt, range, [](block_index, block& b, page_mask pages) { b.willneed &= ~pages; });
+}
+
 void make_cold(runtime& rt, byte_range range) {
-  for_each_block_of(rt, range, [&](block_index, block& b, page_mask pages) {
-    b.willneed &= ~pages;
+  need_no_more(rt, range);
+  for_each_block_of(rt, range, [&](block_index, block& b, page_mask) {
     for (unsigned n = 1; n < rt.vm.nodes; ++n)
       if (b.node(n).has_frame()) rt.vm.device(n).pool.make_cold(b.node(n).frame());
   });
@@ -121,13 +125,6 @@ status check_stream(gm_stream stream, unsigned node) {
   if (stream != nullptr && node != host_node && stream->node != node)
     return fail(status::invalid_argument, "the stream is of node %u, not of node %u", stream->node, node);
   return status::ok;
-}
-
-page_mask pinned_elsewhere(const runtime& rt, const block& b, unsigned node) {
-  page_mask pages = no_pages;
-  for (unsigned n = 0; n < rt.vm.nodes; ++n)
-    if ((n == host_node) != (node == host_node)) pages |= b.node(n).pinned;
-  return pages;
 }
 
 void discard_block(runtime& rt, byte_range range, block_index index, block& b) {
@@ -158,15 +155,10 @@ gm_status pin_range(const void* pointer, size_t bytes, int node, bool pin) {
     for_each_block_of(*rt, range, [&](block_index, block& b, page_mask pages) { b.node(n).pinned &= ~pages; });
     return GM_OK;
   }
-  page_mask clash = no_pages;
-  for_each_block_of(*rt, range,
-                    [&](block_index, block& b, page_mask pages) { clash |= pages & pinned_elsewhere(*rt, b, n); });
-  if (clash != no_pages)
-    return to_c(fail(status::busy, "pages of the range are pinned to %s: gm_unpin them first",
-                     n == host_node ? "a device" : "the host"));
   // On the host the pages are owned and mapped writable; on a device a copy is there and its frame stays.
   scope_request request = request_for(range, n == host_node ? GM_READ_WRITE : GM_READ, n, nullptr);
   request.prefetch = n != host_node;
+  request.pins = true;
   const status s = within_scope(*rt, std::move(request), [&](scope_record& held) {
     if (n != host_node) {
       held.for_each_block(
@@ -214,6 +206,7 @@ gm_status gm_advise(const void* pointer, size_t bytes, gm_advice what, int node)
   if (const status s = set_advice(*rt, range, what, node); s != status::ok) return to_c(s);
   const auto n = static_cast<unsigned>(node);
   if (what == GM_ADVISE_COLD) make_cold(*rt, range);
+  if (what == GM_ADVISE_NORMAL) need_no_more(*rt, range);
   if (what == GM_ADVISE_WILLNEED) will_need(*rt, range, n);
   if (what == GM_ADVISE_ACCESSED_BY && n != host_node) set_up_frames(*rt, range, rt->vm.device(n));
   return GM_OK;

@@ -44,16 +44,18 @@ gm_status gm_query(const void* pointer, gm_mapping* mapping) {
   const page_index page = page_of(offset);
   const page_mask bit = one_page(page_in_block(page));
   block* b = rt->vm.memory.contains(pointer) ? rt->vm.table.find(block_of(page)) : nullptr;
+  gm_mapping found{};  // the program's own may lie in managed memory, and is written without a lock
+  bool allocated = false;
   if (b != nullptr) {
     block_guard guard(b->lock);
-    if ((b->allocated & bit) != 0) {
-      describe_locked(*rt, *b, bit, *mapping);
-      mapping->page = rt->vm.memory.user(offset_of(page));
-      if (b->leases != 0 && rt->vm.leases.covers(page)) mapping->flags |= GM_PAGE_LEASED;
-      return GM_OK;
-    }
+    allocated = (b->allocated & bit) != 0;
+    if (allocated) describe_locked(*rt, *b, bit, found);
+    if (allocated && b->leases != 0 && rt->vm.leases.covers(page)) found.flags |= GM_PAGE_LEASED;
   }
-  return to_c(fail(status::not_managed, "%p is not in a live allocation", pointer));
+  if (!allocated) return to_c(fail(status::not_managed, "%p is not in a live allocation", pointer));
+  found.page = rt->vm.memory.user(offset_of(page));
+  *mapping = found;
+  return GM_OK;
 }
 
 gm_status gm_residency(const void* pointer, size_t bytes, int node, size_t* resident_bytes) {

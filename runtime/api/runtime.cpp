@@ -33,7 +33,7 @@ signal_verdict on_bus_error(void* address, cpu_access access) {
 }
 
 // The child has neither the arena nor the threads. What is left is told apart, never used.
-void in_forked_child() {
+void forget_in_child() {
   if (instance.exchange(nullptr) != nullptr) state.store(life::forked);
 }
 
@@ -171,10 +171,11 @@ status start_runtime(const gm_options* given) {
     instance.store(nullptr, std::memory_order_release);
     return fail(status::no_memory, "no memory to start gmem");
   }
-  static const int registered = pthread_atfork(nullptr, nullptr, in_forked_child);
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_in_child);
   (void)registered;
   state.store(life::live);
   (void)made.release();
+  forget_error();  // of backends that were tried and are not here
   return status::ok;
 }
 
@@ -206,6 +207,8 @@ status stop_runtime() {
 }
 
 status start_failure() { return why_not; }
+
+bool in_forked_child() { return state.load() == life::forked; }
 
 runtime* running() { return instance.load(std::memory_order_acquire); }
 

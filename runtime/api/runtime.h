@@ -79,6 +79,8 @@ class runtime {
 runtime* current();
 // The live runtime, or null: never starts one and sets no error.
 runtime* running();
+// This process was forked from one in which gmem ran, and has nothing of it.
+bool in_forked_child();
 
 // Why current() was null in this thread.
 status start_failure();

@@ -63,23 +63,14 @@ status scope_record::start_move(entry& e, move_request wanted, block_lock& lock)
   const device::stream* on = m->stream;
   device::fence fence;
   if (const status s = submit_move(rt_.moves, m, plan, &fence); s != status::ok) return s;
-  if (request_.stream == nullptr || on != request_.stream->handle) come_behind(fence);
+  if (request_.stream == nullptr || on != request_.stream->handle) add_fence(copies_, fence);
   return status::ok;
-}
-
-// The stream is going to wait for it, when all is begun: of each other stream for the last.
-void scope_record::come_behind(device::fence fence) {
-  for (device::fence& last : copies_)
-    if (last.stream == fence.stream) {
-      last.position = std::max(last.position, fence.position);
-      return;
-    }
-  copies_.push_back(fence);
 }
 
 // Pages that are overwritten whole need not arrive. But moves of others that read or write them are over first.
 void scope_record::come_behind_others_locked(const entry& e) {
-  for_each_newest_locked(*e.target, in_flight_locked(e, e.write), [&](const transition& t) { come_behind(t.fence); });
+  for_each_newest_locked(*e.target, in_flight_locked(e, e.write),
+                         [&](const transition& t) { add_fence(copies_, t.fence); });
 }
 
 // With the lock held, or dropped and taken again while host memory is reclaimed: then the caller looks again.
@@ -246,41 +237,42 @@ status scope_record::order_stream(const lease_order& order) {
   return status::ok;
 }
 
-// Pages that are in flight change owner when those moves have ended. Nobody is told how that went: it is a unit of the
-// scope's own stream, which fails with it, and whose end comes before the scope's. False: refused. Drops the lock.
-bool scope_record::own_behind_others(const entry& e, block_lock& lock, page_mask pages) {
-  move* m = rt_.moves.take(false);
-  copy_plan plan;
-  if (m == nullptr) return false;
-  const move_request owning{.destination = request_.node,
+void scope_record::own_pages() {
+  if (request_.stream == nullptr || !own_in_stream_order()) {
+    for (entry& e : plan_) {
+      const page_mask pages = e.write & ~e.moved;
+      if (!e.unfinished || pages == no_pages) continue;
+      const block_lock lock = lock_when_idle(*e.target, pages);
+      GM_DCHECK(!on_device() || (e.target->readable & pages) == 0);
+      make_exclusive_locked(vm_, *e.target, request_.node, pages);
+    }
+  }
+  vm_.leases.set_resident(lease_);
+}
+
+// One unit of the stream: pages change owner when it comes to that. So a stream that fails before leaves them, and what
+// is in flight is over by then. Nobody is told how it went: the stream fails with it, and the scope's end comes behind.
+// False: refused, nothing has changed.
+bool scope_record::own_in_stream_order() try {
+  owning_moves moves(vm_, rt_.moves);
+  status s = status::ok;
+  for (entry& e : plan_) {
+    const page_mask pages = e.write & ~e.moved;
+    if (!e.unfinished || pages == no_pages || s != status::ok) continue;
+    const block_lock lock = lock_for_planning(e);
+    s = moves.begin_locked(e.index, *e.target,
+                           {.destination = request_.node,
                             .source = request_.node,
                             .pages = pages,
                             .exclusive = pages,
                             .overwritten = pages & ~e.need,
                             .follows = true,
                             .stream = request_.stream->handle,
-                            .api = request_.stream->device->api};
-  const status s = begin_move_locked(vm_, e.index, *e.target, owning, *m, plan);
-  lock.unlock();
-  if (s == status::ok) return submit_move(rt_.moves, m, plan, nullptr) == status::ok;
-  rt_.moves.give_back(m);
-  return false;
-}
-
-void scope_record::own_pages() {
-  for (entry& e : plan_) {
-    const page_mask pages = e.write & ~e.moved;
-    if (!e.unfinished || pages == no_pages) continue;
-    block_lock lock = lock_for_planning(e);
-    const page_mask in_flight = in_flight_locked(e, pages);
-    GM_DCHECK(!on_device() || (e.target->readable & pages) == 0);
-    make_exclusive_locked(vm_, *e.target, request_.node, pages & ~in_flight);
-    if (in_flight == no_pages || own_behind_others(e, lock, in_flight)) continue;
-    if (lock.owns_lock()) lock.unlock();
-    lock = lock_when_idle(*e.target, in_flight);
-    make_exclusive_locked(vm_, *e.target, request_.node, in_flight);
+                            .api = request_.stream->device->api});
   }
-  vm_.leases.set_resident(lease_);
+  return s == status::ok && moves.submit() == status::ok;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 }  // namespace gm

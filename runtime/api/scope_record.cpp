@@ -80,11 +80,10 @@ status scope_record::make_plan() try {
     }
   }
   if (on_device() && plan_.size() > device().pool.capacity())
-    return fail(
-        status::no_memory,
-        "the scope needs %zu frames of 2 MiB on node %u (%s), whose budget is %u (GM_DEVICE_BUDGET): split it, or "
-        "use views",
-        plan_.size(), request_.node, device().info.name, device().pool.capacity());
+    return fail(status::no_memory,
+                "the scope needs %zu frames of 2 MiB on node %u (%s), whose budget is %u (GM_DEVICE_BUDGET): split "
+                "it",
+                plan_.size(), request_.node, device().info.name, device().pool.capacity());
   copies_.reserve(vm_.nodes * 2);
   return status::ok;
 } catch (const std::bad_alloc&) {
@@ -112,6 +111,8 @@ status scope_record::lease_blocks(std::uint32_t& missing_frames) {
     block_guard guard(b.lock);
     if (on_device() && (b.host().pinned & (e.need | e.write)) != 0)
       return fail(status::busy, "pages of the range are pinned to the host (gm_unpin releases them)");
+    if (request_.pins && !on_device() && (pinned_to_devices(b, vm_.nodes) & (e.need | e.write)) != 0)
+      return fail(status::busy, "pages of the range are pinned to a device (gm_unpin releases them)");
     ++b.node(request_.node).leases;
     ++b.leases;
     e.leased = true;
@@ -172,11 +173,20 @@ void scope_record::touch_frames() {
 
 status scope_record::gather() {
   std::uint32_t missing_frames = 0;
-  if (!on_device()) return lease_blocks(missing_frames);
+  if (!on_device()) {
+    const status s = lease_blocks(missing_frames);
+    if (s == status::ok) vm_.leases.set_gathered(lease_);
+    return s;
+  }
   lock_guard guard(device().admission);
-  if (const status s = lease_blocks(missing_frames); s != status::ok) return s;
-  if (missing_frames != 0)
-    if (const status s = get_frames(missing_frames); s != status::ok) return s;
+  status s = lease_blocks(missing_frames);
+  if (s == status::ok && missing_frames != 0) s = get_frames(missing_frames);
+  // Whoever gathers next never sees what is in its way for a moment only.
+  if (s != status::ok) {
+    drop_leases();
+    return s;
+  }
+  vm_.leases.set_gathered(lease_);
   touch_frames();
   return status::ok;
 }
@@ -212,9 +222,11 @@ void scope_record::drop_leases() {
 // In this order: whoever is woken by the second step finds no lease in the way, and whoever looks for frames before the
 // third is told to wait for it.
 void scope_record::give_up_lease() {
+  const bool held_frames = lease_.gathered;
   vm_.leases.release(lease_);
   drop_leases();
   vm_.leases.remove(lease_);
+  if (held_frames) vm_.room_changes.happened();
 }
 
 void scope_record::undo() {
@@ -235,16 +247,15 @@ status scope_record::try_begin(bool& try_again) {
                         : request_.stream == nullptr ? conflicts::wait
                                                      : conflicts::order;
   if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
-  retry_after_.leases = vm_.leases.changes().now();
-  retry_after_.room = vm_.room_changes.now();
+  retry_after_ = vm_.room_changes.now();
   short_of_room_ = room::enough;
   status s = gather();
   if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
     // Frames that others' scopes hold come free when those are released; but not for one who waits for himself.
     // What has changed since we looked may have been just that.
     try_again = short_of_room_ == room::copies ||
-                vm_.leases.room_on(request_.node, lease_, this_thread()) == lease_table::room::wait ||
-                vm_.leases.changes().now() != retry_after_.leases;
+                vm_.leases.room_on(request_.node, this_thread()) == lease_table::room::wait ||
+                vm_.room_changes.now() != retry_after_;
   }
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
   if (s == status::ok) s = copy_blocks(order);
@@ -269,17 +280,15 @@ status scope_record::try_begin(bool& try_again) {
   return status::ok;
 }
 
-void scope_record::wait_for_room() {
-  if (short_of_room_ == room::copies) {
-    vm_.room_changes.wait_past(retry_after_.room);
-    return;
-  }
-  // Giving up our own lease is two changes. Any other since we looked for room may have made some.
-  vm_.leases.changes().wait_past(retry_after_.leases + 2);
-}
-
 status scope_record::begin(runtime& rt, scope_request&& request, scope_record** begun) {
   if (inject::fails(inject::point::record_memory)) return fail(status::no_memory, "no memory for a scope (injected)");
+  if (request.stream != nullptr) {
+    const device::backend_table& api = *request.stream->device->api;
+    if (const status s = device::check_device(api, api.stream_failure(request.stream->handle),
+                                              "the stream has failed (gm_stream_synchronize clears that)");
+        s != status::ok)
+      return s;
+  }
   auto* made = new (std::nothrow) scope_record(rt, std::move(request));
   if (made == nullptr) return fail(status::no_memory, "no memory for a scope");
   rt.scopes.fetch_add(1);
@@ -293,7 +302,7 @@ status scope_record::begin(runtime& rt, scope_request&& request, scope_record** 
       return status::ok;
     }
     if (!try_again) break;
-    made->wait_for_room();
+    rt.vm.room_changes.wait_past(made->retry_after_);
     s = status::ok;
   }
   for (extent* e : made->extents_)

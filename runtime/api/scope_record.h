@@ -12,7 +12,7 @@
 //               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope.
 //               Pages in flight are followed (move.h), so that the host does not wait for the work they wait for
 //   5 order     the stream waits for the noted fences and for the copies
-//   6 own       pages that are overwritten whole change owner without a copy. From here nothing can fail
+//   6 own       pages that are overwritten whole change owner without a copy, in stream order. From here nothing fails
 //      ... the program queues its work ...
 //   7 end       a fence behind the work; the lease is `ended`
 //   8 release   when fence and moves are done: the lease goes, lease counts fall, parked faults wake, references drop
@@ -34,6 +34,7 @@ struct scope_request {
   stream_record* stream = nullptr;  // null: all is there when begin returns
   bool prefetch = false;            // the CPU's mapping goes with the pages (to a device) or comes (to the host)
   bool detached = false;            // a hint: nothing is waited for or evicted; with a null stream
+  bool pins = false;                // refused where pages are pinned to a device (to the host, every scope is)
   bool own_late = false;            // step 6 is the caller's, when it knows that the contents will be overwritten
   bool revoke_cpu = false;          // host scopes with a stream: the CPU waits like everybody else
 };
@@ -86,7 +87,6 @@ class scope_record {
   status get_frames(std::uint32_t missing_frames);
   bool finish_resident_locked(entry&);
   status no_room(status);
-  void wait_for_room();
   void touch_frames();
   status copy_blocks(const lease_order&);
   block_lock lock_for_planning(const entry&);
@@ -97,9 +97,8 @@ class scope_record {
   bool plan_follower_locked(const entry&, page_mask, move_request&) const;
   status host_pages_for(entry&, block_lock&, page_mask);
   status start_move(entry&, move_request, block_lock&);
-  void come_behind(device::fence);
   void come_behind_others_locked(const entry&);
-  bool own_behind_others(const entry&, block_lock&, page_mask);
+  bool own_in_stream_order();
   status order_stream(const lease_order&);
   void wait_for_moves();
   void undo();
@@ -125,13 +124,10 @@ class scope_record {
   std::atomic<int> failed_{GM_OK};
   // From here on a failed move fails the stream; before, begin() itself reports it.
   std::atomic<bool> begun_{false};
-  // Why gather() found no room, and what had happened when it looked.
+  // Why gather() found no room, and vm.room_changes when it looked.
   enum class room : std::uint8_t { enough, scopes, copies };
   room short_of_room_ = room::enough;
-  struct {
-    std::uint32_t leases = 0;
-    std::uint32_t room = 0;
-  } retry_after_;
+  std::uint32_t retry_after_ = 0;
 };
 
 // Ranges of user pointers, checked: not null, not empty, inside one live allocation.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // streams.cpp - entry points: streams and scopes.
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "api/entry.h"
@@ -51,7 +53,11 @@ gm_status gm_stream_from_native(int node, void* native, gm_stream* stream) {
 gm_status gm_stream_synchronize(gm_stream stream) {
   if (const gm_status s = need_stream(stream); s != GM_OK) return s;
   const device::backend_table& api = *stream->device->api;
-  return to_c(device::check_device(api, api.stream_synchronize(stream->handle), "work on a stream failed"));
+  const gm_status result = api.stream_synchronize(stream->handle);
+  const status told = device::check_device(api, result, "work on a stream failed");
+  // What an open scope was to bring may be missing: kernels that are still launched in it must not run.
+  if (result != GM_OK && stream->open_scopes.load() != 0) api.stream_fail(stream->handle, result);
+  return to_c(told);
 }
 
 gm_status gm_stream_destroy(gm_stream stream) {
@@ -94,6 +100,8 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
   if (accesses == nullptr || count == 0)
     return to_c(fail(status::invalid_argument, "no ranges: accesses null or count 0"));
   if (result == nullptr) return to_c(fail(status::invalid_argument, "scope is null"));
+  if (count > std::numeric_limits<std::ptrdiff_t>::max() / sizeof(leased_range))
+    return to_c(fail(status::invalid_argument, "%zu ranges overflow", count));
   scope_request request;
   request.node = stream != nullptr ? stream->node : 1;
   request.stream = stream;

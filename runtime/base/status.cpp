@@ -58,5 +58,6 @@ status fail_errno(const char* format, ...) {
 }
 
 const char* last_error() { return message; }
+void forget_error() { message[0] = 0; }
 
 }  // namespace gm

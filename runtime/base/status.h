@@ -32,5 +32,6 @@ const char* status_name(status);
 [[gnu::format(printf, 1, 2)]] status fail_errno(const char* format, ...);
 
 const char* last_error();
+void forget_error();
 
 }  // namespace gm

@@ -129,6 +129,8 @@ struct backend_table {
   gm_status (*stream_from_native)(device*, void* native, stream** result);
   void (*stream_destroy)(stream*);  // waits for its work
   gm_status (*stream_synchronize)(stream*);
+  // GM_OK, or why the stream has failed; it goes on having failed.
+  gm_status (*stream_failure)(stream*);
   // Fails the stream as if work had failed at the point it has reached. For a callback whose unit others waited for.
   void (*stream_fail)(stream*, gm_status why);
 

@@ -34,9 +34,15 @@ void wait_for_all(write_backs& all) {
     all.pending.wait(left, std::memory_order_acquire);
 }
 
-bool evictable_locked(const block& b, unsigned node) {
+// Nobody counts on what the device holds of the block, nor on its host memory, where evicted pages would go: the host's
+// own queued work writes it before it owns it.
+bool spoken_for_locked(const block& b, unsigned node) {
   const node_pages& here = b.node(node);
-  return here.has_frame() && here.leases == 0 && here.pinned == 0 && b.busy.load(std::memory_order_relaxed) == 0;
+  return here.leases != 0 || here.pinned != 0 || b.host().leases != 0;
+}
+
+bool evictable_locked(const block& b, unsigned node) {
+  return b.node(node).has_frame() && !spoken_for_locked(b, node) && b.busy.load(std::memory_order_relaxed) == 0;
 }
 
 // The block has no frame any more; returns where it was.
@@ -61,8 +67,7 @@ bool could_free(const vm_object& vm, const device_node& device, std::uint32_t fr
       for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k) {
         block& b = vm.table.at({pieces[i].first.value + k});
         block_guard guard(b.lock);
-        const node_pages& here = b.node(device.node);
-        fits = here.leases == 0 && here.pinned == 0;
+        fits = !spoken_for_locked(b, device.node);
       }
       if (fits) found += pieces[i].blocks;
       if (found >= frames) return true;
@@ -235,7 +240,6 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (made == GM_OK) break;
     const status failed = device::check_device(*device.api, made, "device memory");
     for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
-    vm.room_changes.happened();
     if (failed != status::no_memory || !evict) return failed;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;

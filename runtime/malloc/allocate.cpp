@@ -124,7 +124,7 @@ void* gm_aligned_alloc(size_t alignment, size_t bytes) {
 void* gm_realloc(void* pointer, size_t bytes) {
   if (pointer == nullptr) return gm_malloc(bytes);
   runtime* rt = current();
-  if (rt == nullptr) abort_with("gm_realloc(%p): %s", pointer, last_error());
+  if (rt == nullptr) return nullptr;  // a forked child, or shut down: the memory is not here
   if (bytes == 0) {
     free_or_abort(*rt, pointer, "gm_realloc");
     return nullptr;
@@ -163,8 +163,8 @@ void* gm_realloc(void* pointer, size_t bytes) {
 void gm_free(void* pointer) {
   if (pointer == nullptr) return;
   runtime* rt = running();
-  if (rt == nullptr)
-    abort_with("gm_free(%p): gmem does not run (never started, shut down, or a forked child)", pointer);
+  if (rt == nullptr && in_forked_child()) return;  // the memory stayed with the parent
+  if (rt == nullptr) abort_with("gm_free(%p): gmem does not run (never started, or shut down)", pointer);
   free_or_abort(*rt, pointer, "gm_free");
 }
 

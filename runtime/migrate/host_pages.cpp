@@ -30,11 +30,16 @@ status back_host_pages_locked(vm_object& vm, block_index index, block& b, page_m
   const page_mask missing = pages & ~b.backed;
   if (missing == no_pages) return status::ok;
   if (!vm.host.charge(count_pages(missing))) return over_budget(vm);
-  page_mask done = no_pages;
   const status s = for_runs(
-      vm, index, missing, [&](byte_range r) { return vm.memory.populate(r); }, [&](page_mask run) { done |= run; });
-  b.backed |= done;
-  if (s != status::ok) vm.host.uncharge(count_pages(missing & ~done));
+      vm, index, missing, [&](byte_range r) { return vm.memory.populate(r); }, [](page_mask) {});
+  if (s == status::ok) {
+    b.backed |= missing;
+    return s;
+  }
+  // All or nothing: a page that is backed and valid nowhere would be neither NOMAP nor the host's.
+  for_each_run(missing,
+               [&](unsigned first, unsigned count) { (void)vm.memory.punch(vm.bytes_of(index, first, count)); });
+  vm.host.uncharge(count_pages(missing));
   return s;
 }
 

@@ -13,7 +13,7 @@
 
 namespace gm {
 
-// Makes memfd pages exist. no_memory: over the host's budget (nothing done), or the system has none.
+// Makes memfd pages exist, all or none. no_memory: over the host's budget, or the system has none.
 status back_host_pages_locked(vm_object&, block_index, block&, page_mask);
 
 // The CPU loses the pages altogether.

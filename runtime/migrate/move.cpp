@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/move.h"
 
+#include <algorithm>
 #include <new>
+#include <utility>
 
 #include "base/check.h"
 #include "base/inject.h"
@@ -253,7 +255,7 @@ following may_follow_locked(const block& b, page_mask pages, const device::backe
 
 status begin_move_locked(vm_object& vm, block_index index, block& b, const move_request& request, move& m,
                          copy_plan& plan) {
-  GM_DCHECK((b.busy.load(std::memory_order_relaxed) & request.pages) == (request.follows ? request.pages : no_pages));
+  GM_DCHECK(request.follows || (b.busy.load(std::memory_order_relaxed) & request.pages) == no_pages);
   GM_DCHECK(request.follows || (b.node(request.destination).valid & request.pages) == 0);
   GM_DCHECK((request.stream == nullptr) == (request.api == nullptr) && (!request.follows || request.stream != nullptr));
   m.vm = &vm;
@@ -321,6 +323,71 @@ status submit_move(move_pool& pool, move* m, const copy_plan& plan, device::fenc
   }
   publish_fence(vm, b, m, serial, completion);
   if (fence != nullptr) *fence = completion;
+  return status::ok;
+}
+
+void add_fence(std::vector<device::fence>& list, device::fence fence) {
+  for (device::fence& last : list)
+    if (last.stream == fence.stream) {
+      last.position = std::max(last.position, fence.position);
+      return;
+    }
+  list.push_back(fence);
+}
+
+// ---- Moves that copy nothing ----
+
+status owning_moves::begin_locked(block_index index, block& b, const move_request& request) {
+  GM_DCHECK(request.follows && request.source == request.destination);
+  begun_.reserve(begun_.size() + 1);
+  ahead_.reserve(ahead_.size() + pages_per_block);
+  move* m = pool_.take(false);
+  if (m == nullptr) return fail(status::no_memory, "no memory to record a move");
+  copy_plan plan;
+  if (const status s = begin_move_locked(vm_, index, b, request, *m, plan); s != status::ok) {
+    pool_.give_back(m);
+    return s;
+  }
+  m->next = first_;
+  first_ = m;
+  begun_.push_back({&b, m, m->serial});
+  for (std::size_t i = 0; i < plan.ahead_count; ++i) add_fence(ahead_, plan.ahead[i]);
+  return status::ok;
+}
+
+owning_moves::~owning_moves() {
+  if (first_ != nullptr) done(first_, GM_ERROR_NO_MEMORY);
+}
+
+gm_status owning_moves::ready(void* first) {
+  for (move* m = static_cast<move*>(first); m != nullptr; m = m->next)
+    if (const gm_status s = source_is_there(m); s != GM_OK) return s;
+  return GM_OK;
+}
+
+void owning_moves::done(void* first, gm_status result) {
+  for (auto* m = static_cast<move*>(first); m != nullptr;) {
+    move* next = m->next;
+    copies_done(m, result);
+    m = next;
+  }
+}
+
+status owning_moves::submit() {
+  if (first_ == nullptr) return status::ok;
+  const device::backend_table& api = *first_->api;
+  device::stream* stream = first_->stream;
+  move* first = std::exchange(first_, nullptr);
+  gm_status result = GM_OK;
+  for (std::size_t i = 0; i < ahead_.size() && result == GM_OK; ++i) result = api.stream_wait(stream, ahead_[i]);
+  device::fence completion;
+  if (result == GM_OK) result = api.transfer_if(stream, ready, nullptr, 0, nullptr, 0, done, first, &completion);
+  if (result != GM_OK) {
+    const status s = device::check_device(api, result, "changing the owner of pages");
+    done(first, result);
+    return s;
+  }
+  for (const begun& each : begun_) publish_fence(vm_, *each.at, each.record, each.serial, completion);
   return status::ok;
 }
 

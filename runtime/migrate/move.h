@@ -4,23 +4,25 @@
 //   begin --> in flight --complete--> recorded            only begin can fail; a failed copy cancels:
 //                       \--cancel---> as before           the old state is in force, save that the CPU may have lost
 //                                                         mappings of pages that stay valid on the host
-// begin_locked() checks, takes write permission away from whoever has it, marks the pages busy and plans the copies.
-// The caller then drops the block's lock and calls submit(). When the copies are done, on a thread of the backend:
-// complete() records the new valid sets, maps what the CPU waits for, wakes parked faults, and reports to the owner.
-// While pages are busy nobody else changes them; their source copies stay valid and readable.
+// begin_move_locked() checks, takes write permission away from whoever has it, marks the pages busy and plans the
+// copies. The caller then drops the block's lock and calls submit_move(). When the copies are done, a thread of the
+// backend records the new valid sets, maps what the CPU waits for, wakes parked faults, and reports to the owner. While
+// pages are busy nobody else changes them; their source copies stay valid and readable.
 //
 // A move to a device may combine host and peer sources; a move to the host has one source device.
 //
 // Followers. Pages in flight can be moved on without waiting for them: a follower is planned on what the moves ahead of
 // it will leave (transition.h), on a stream that waits for their fences, so its callback comes behind theirs. If one
 // ahead fails, the pages never reach the follower's source: it is asked before its first copy, fails in turn, and its
-// destination keeps what it had. Its source may be its destination, where the pages are on their way already: then it
-// copies nothing, and has the pages waited for, and owned.
-// Pages that no node holds are filled with zeroes on a device (on the host, host_pages.h makes them).
-// Moves come from a pool with a reserve for faults, which allocate nothing.
+// destination keeps what it had. Its source may be its destination, where the pages are already or on their way: then
+// it copies nothing, and has the pages waited for, and owned when the stream comes to it, if that has not failed.
+//
+// Pages that no node holds are filled with zeroes on a device (on the host, host_pages.h makes them). Moves come from a
+// pool with a reserve for faults, which allocate nothing.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -59,7 +61,7 @@ struct copy_plan {
 struct move_request {
   unsigned destination = host_node;
   unsigned source = host_node;  // to copy from: a device, for a move to the host; any node, for a follower
-  page_mask pages = no_pages;   // none of them valid on the destination, none busy; of a follower all busy
+  page_mask pages = no_pages;   // none of them valid on the destination, none busy; of a follower any
   page_mask exclusive = no_pages;
   page_mask overwritten = no_pages;  // of a follower: of the exclusive ones, those whose contents are not needed
   page_mask grant = no_pages;
@@ -116,5 +118,37 @@ status begin_move_locked(vm_object&, block_index, block&, const move_request&, m
 // On success fence (may be null) receives the point where the move is recorded. A follower's stream waits for the moves
 // ahead; all else that the copies must come behind is the caller's to have queued.
 status submit_move(move_pool&, move*, const copy_plan&, device::fence* fence);
+
+// Followers that copy nothing, of any blocks, on one stream: one unit of it, all or none.
+class owning_moves {
+ public:
+  owning_moves(vm_object& vm, move_pool& pool) : vm_(vm), pool_(pool) {}
+  owning_moves(const owning_moves&) = delete;
+  owning_moves& operator=(const owning_moves&) = delete;
+
+  // Begins one. On failure the block is as it was. May throw bad_alloc; then, too.
+  status begin_locked(block_index, block&, const move_request&);
+  // Its stream waits for all that is ahead of them. Refused: all are cancelled.
+  status submit();
+  ~owning_moves();  // cancels what has not been submitted
+
+ private:
+  struct begun {
+    block* at;
+    move* record;
+    std::uint64_t serial;
+  };
+  static gm_status ready(void* first);
+  static void done(void* first, gm_status result);
+
+  vm_object& vm_;
+  move_pool& pool_;
+  move* first_ = nullptr;  // linked by next
+  std::vector<begun> begun_;
+  std::vector<device::fence> ahead_;  // the last on each stream
+};
+
+// Adds a fence to a list of what to wait for, which holds the last on each stream. May throw bad_alloc.
+void add_fence(std::vector<device::fence>& list, device::fence fence);
 
 }  // namespace gm

@@ -93,6 +93,13 @@ inline page_mask valid_anywhere(const block& b, unsigned nodes) {
   return pages;
 }
 
+// Pages that gm_pin holds on some device.
+inline page_mask pinned_to_devices(const block& b, unsigned nodes) {
+  page_mask pages = no_pages;
+  for (unsigned n = 1; n < nodes; ++n) pages |= b.node(n).pinned;
+  return pages;
+}
+
 // Pages that a node other than n holds a current copy of.
 inline page_mask valid_elsewhere(const block& b, unsigned nodes, unsigned n) {
   page_mask pages = no_pages;

@@ -95,7 +95,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
       if (!must_wait) {
         wanted.owner = self;
         wanted.state = lease_state::open;
-        wanted.resident = false;
+        wanted.gathered = wanted.resident = false;
         wanted.previous = last_;
         wanted.next = nullptr;
         (last_ != nullptr ? last_->next : first_) = &wanted;
@@ -143,6 +143,11 @@ void lease_table::remove(lease& l) {
   changes_.happened();
 }
 
+void lease_table::set_gathered(lease& l) {
+  lock_guard guard(lock_);
+  l.gathered = true;
+}
+
 void lease_table::set_resident(lease& l) {
   lock_guard guard(lock_);
   l.resident = true;
@@ -166,15 +171,15 @@ bool lease_table::covers(page_index page) const {
   return false;
 }
 
-lease_table::room lease_table::room_on(unsigned node, const lease& except, thread_id thread) const {
+lease_table::room lease_table::room_on(unsigned node, thread_id thread) const {
   lock_guard guard(lock_);
   bool others_open = false;
   bool own_open = false;
   bool ended = false;
   for (const lease* l = first_; l != nullptr; l = l->next) {
-    if (l == &except) continue;
+    if (!l->gathered) continue;
     if (l->state == lease_state::open && l->owner == thread) own_open = true;
-    if (l->node != node) continue;
+    if (l->node != node && l->node != host_node) continue;
     if (l->state == lease_state::ended || l->state == lease_state::released) ended = true;
     if (l->state == lease_state::open && l->owner != thread) others_open = true;
   }

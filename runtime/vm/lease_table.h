@@ -49,6 +49,7 @@ struct lease {
   unsigned node = host_node;
   thread_id owner = 0;
   lease_state state = lease_state::none;
+  bool gathered = false;  // its blocks count it: frames stay for it
   bool resident = false;  // everything was brought in: I5 holds from here on
   work_fence fence;       // once ended
   lease* next = nullptr;
@@ -76,6 +77,7 @@ class lease_table {
   // Also for a lease that is still open (its begin was given up). Wakes whoever waits, as remove() does again.
   void release(lease&);
   void remove(lease&);
+  void set_gathered(lease&);
   void set_resident(lease&);
 
   enum class verdict { free, wait, own };
@@ -85,9 +87,10 @@ class lease_table {
   bool covers(page_index) const;
   // ... on that node?
   bool covers(page_index, unsigned node) const;
-  // Whether other leases than this one are active on the node, and whether waiting for them can help this thread.
+  // Whether leases that have gathered are in the way of frames on the node (the host's too: what it works on is not
+  // evicted onto), and whether waiting for them can help this thread.
   enum class room { none, wait, own };
-  room room_on(unsigned node, const lease& except, thread_id) const;
+  room room_on(unsigned node, thread_id) const;
   // Is there an open lease over any page of the range?
   bool open_over(byte_range) const;
   std::size_t active() const;

@@ -37,7 +37,8 @@ class vm_object {
 
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
-  // Rises whenever a move has ended or frames came free: what was in the way of making room may be gone.
+  // Rises whenever a move has ended, frames came free, or a scope that held some is gone: what was in the way of making
+  // room may be gone.
   event room_changes;
   // Rises whenever a move has been handed to its backend, or has ended: who wants to plan on one in flight waits for
   // it.

@@ -219,6 +219,8 @@ gm_status stream_synchronize(stream* which) {
   return which->synchronize();
 }
 
+gm_status stream_failure(stream* which) { return which != nullptr ? which->current_failure() : GM_OK; }
+
 void stream_fail(stream* which, gm_status why) {
   if (which == nullptr) return;
   char text[sim::error_text_bytes];
@@ -310,6 +312,7 @@ constexpr backend_table table = {
     .stream_from_native = nullptr,
     .stream_destroy = stream_destroy,
     .stream_synchronize = stream_synchronize,
+    .stream_failure = stream_failure,
     .stream_fail = stream_fail,
     .transfer = transfer,
     .transfer_if = transfer_if,

@@ -37,6 +37,7 @@ struct stream {
   }
   gm_status synchronize() noexcept;
   void set_failure(gm_status why, const char* text) noexcept;
+  gm_status current_failure() noexcept;
 
   device* owner() const noexcept { return device_; }
   fence last_enqueued() noexcept { return {this, queue_.enqueued()}; }
@@ -48,7 +49,6 @@ struct stream {
  private:
   void thread_main() noexcept;
   void complete(std::uint64_t position) noexcept;
-  gm_status current_failure() noexcept;
 
   void run_unit(const sim::unit_entry* unit) noexcept;
   gm_status run_work(const sim::unit_entry* unit) noexcept;

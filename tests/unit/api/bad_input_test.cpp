@@ -251,5 +251,14 @@ TEST_F(bad_input, the_sentence_belongs_to_the_thread) {
   EXPECT_EQ(gm_last_error(), mine);
 }
 
+TEST_F(bad_input, more_ranges_than_there_can_be) {
+  const gm_access access{p, page, GM_READ};
+  gm_scope scope = nullptr;
+  for (const std::size_t count : {~std::size_t{0}, ~std::size_t{0} / sizeof(gm_access), std::size_t{1} << 60}) {
+    EXPECT_EQ(gm_access_begin(s, &access, count, &scope), GM_ERROR_INVALID_ARGUMENT);
+    expect_error("overflow");
+  }
+}
+
 }  // namespace
 }  // namespace gm::test

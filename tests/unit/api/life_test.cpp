@@ -224,5 +224,14 @@ TEST_F(first_call, racing_first_calls_start_one_runtime) {
       testing::ExitedWithCode(4), "");
 }
 
+TEST_F(life, a_good_start_leaves_no_error) {
+  gm_options o = small_options();
+  o.backend = "auto";  // looks for others first
+  EXPECT_EQ(gm_malloc(~std::size_t{0}), nullptr);
+  (void)gm_shutdown();
+  start(o);
+  EXPECT_STREQ(gm_last_error(), "");
+}
+
 }  // namespace
 }  // namespace gm::test

@@ -46,6 +46,26 @@ TEST_P(pins, on_the_host_pages_come_and_stay_writable) {
   EXPECT_EQ(try_begin(s, p, page, GM_READ), GM_OK);
 }
 
+TEST_P(pins, of_a_host_and_a_device_at_once_one_is_refused) {
+  byte* p = make_written(page);
+  for (int round = 0; round < 300; ++round) {
+    std::atomic<int> ready{0};
+    gm_status results[2];
+    std::thread threads[2];
+    for (int node = 0; node < 2; ++node)
+      threads[node] = std::thread([&, node] {
+        ++ready;
+        while (ready.load() < 2) {
+        }
+        results[node] = gm_pin(p, page, node);
+      });
+    for (std::thread& t : threads) t.join();
+    ASSERT_NE(results[0] == GM_OK, results[1] == GM_OK) << round;
+    ASSERT_EQ(results[results[0] == GM_OK ? 1 : 0], GM_ERROR_BUSY);
+    ASSERT_EQ(gm_unpin(p, page, results[0] == GM_OK ? 0 : 1), GM_OK);
+  }
+}
+
 TEST_P(pins, on_a_device_frames_are_never_evicted) {
   byte* pinned = make_written(block);
   ASSERT_EQ(gm_pin(pinned, page, 1), GM_OK) << gm_last_error();

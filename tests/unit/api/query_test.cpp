@@ -82,5 +82,14 @@ TEST_P(querying, counts_resident_bytes_to_the_byte) {
   EXPECT_EQ(resident(p + block - 1, 2, 1), 2U) << "over the edge of a block";
 }
 
+TEST_P(querying, may_be_answered_into_managed_memory) {
+  byte* p = make(page);
+  auto* answer = reinterpret_cast<gm_mapping*>(p);
+  ASSERT_EQ(gm_prefetch(p, page, 1, nullptr), GM_OK);  // so that writing it faults
+  ASSERT_EQ(gm_query(p, answer), GM_OK);
+  EXPECT_EQ(answer->page, p);
+  EXPECT_EQ(answer->writer, -1);
+}
+
 }  // namespace
 }  // namespace gm::test

@@ -73,6 +73,17 @@ TEST_F(rooms, a_piece_gives_its_block_a_frame_and_an_address) {
   EXPECT_EQ(fake(1).pieces(), 1U);
 }
 
+TEST_F(rooms, nothing_is_evicted_onto_host_memory_that_the_host_works_on) {
+  for (const std::uint64_t block : {0, 1, 2, 3}) device_wrote(block, 0x1);
+  at({0}).leases = at({0}).host().leases = 1;
+  ASSERT_EQ(acquire(4), status::ok);
+  EXPECT_TRUE(has_frame(0)) << "the oldest, and spoken for";
+  EXPECT_FALSE(has_frame(1));
+  EXPECT_EQ(make(4), status::no_memory);
+  at({0}).leases = at({0}).host().leases = 0;
+  EXPECT_EQ(make(4), status::ok);
+}
+
 TEST_F(rooms, without_leave_to_evict_it_takes_only_free_frames) {
   for (const std::uint64_t block : {0, 1, 2, 3}) ASSERT_EQ(acquire(block, false), status::ok);
   EXPECT_EQ(acquire(4, false), status::no_memory);

@@ -355,18 +355,31 @@ TEST_F(leases, room_is_to_be_had_from_others_that_will_end) {
   const thread_id self = this_thread();
   declared asking(pages(0, 1), GM_READ);
   ASSERT_EQ(begin(asking), status::ok);
-  EXPECT_EQ(table.room_on(1, asking.l, self), room::none) << "alone";
+  EXPECT_EQ(table.room_on(1, self), room::none) << "alone";
   declared elsewhere(pages(9, 10), GM_READ, 2);
   ASSERT_EQ(begin(elsewhere), status::ok);
+  table.set_gathered(elsewhere.l);
   end(elsewhere);
-  EXPECT_EQ(table.room_on(1, asking.l, self), room::none) << "of another node";
+  EXPECT_EQ(table.room_on(1, self), room::none) << "of another node";
   declared ended(pages(1, 2), GM_READ);
   ASSERT_EQ(begin(ended), status::ok);
-  EXPECT_EQ(table.room_on(1, asking.l, self), room::own) << "only this thread can end it";
-  EXPECT_EQ(table.room_on(1, asking.l, self + 1), room::wait) << "to another thread it is another's";
+  EXPECT_EQ(table.room_on(1, self + 1), room::none) << "it has not gathered, and may get nothing";
+  table.set_gathered(ended.l);
+  EXPECT_EQ(table.room_on(1, self), room::own) << "only this thread can end it";
+  EXPECT_EQ(table.room_on(1, self + 1), room::wait) << "to another thread it is another's";
   end(ended);
-  EXPECT_EQ(table.room_on(1, asking.l, self), room::wait);
+  EXPECT_EQ(table.room_on(1, self), room::wait);
   for (declared* d : {&asking, &elsewhere, &ended}) remove(*d);
+}
+
+TEST_F(leases, the_hosts_work_is_in_the_way_of_frames_too) {
+  declared host(pages(0, 1), GM_WRITE, host_node);
+  ASSERT_EQ(begin(host), status::ok);
+  table.set_gathered(host.l);
+  end(host);
+  EXPECT_EQ(table.room_on(1, this_thread()), room::wait) << "nothing is evicted onto what it writes";
+  remove(host);
+  EXPECT_EQ(table.room_on(1, this_thread()), room::none);
 }
 
 TEST_F(leases, who_holds_room_itself_does_not_wait_for_other_open_ones) {
@@ -374,12 +387,14 @@ TEST_F(leases, who_holds_room_itself_does_not_wait_for_other_open_ones) {
   declared own(pages(1, 2), GM_READ);
   ASSERT_EQ(begin(asking), status::ok);
   ASSERT_EQ(begin(own), status::ok);
+  table.set_gathered(own.l);
   declared theirs(pages(2, 3), GM_READ);
   other_thread other(table, theirs, conflicts::order);
   other.wait_for_begin();
-  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::own);
+  table.set_gathered(theirs.l);
+  EXPECT_EQ(table.room_on(1, this_thread()), room::own);
   remove(own);
-  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::wait);
+  EXPECT_EQ(table.room_on(1, this_thread()), room::wait);
   other.leave();
   remove(asking);
 }
@@ -401,6 +416,7 @@ TEST_F(leases, open_ones_over_a_range_are_known) {
 TEST_F(leases, a_released_one_is_in_nobodys_way_and_still_has_its_room) {
   declared writer(pages(0, 2), GM_WRITE);
   ASSERT_EQ(begin(writer), status::ok);
+  table.set_gathered(writer.l);
   end(writer);
   const std::uint32_t before = table.changes().now();
   table.release(writer.l);
@@ -411,9 +427,9 @@ TEST_F(leases, a_released_one_is_in_nobodys_way_and_still_has_its_room) {
   EXPECT_FALSE(table.covers(page(0), 1));
   declared asking(pages(8, 9), GM_READ);
   ASSERT_EQ(begin(asking), status::ok);
-  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::wait) << "its frames come free at its going";
+  EXPECT_EQ(table.room_on(1, this_thread()), room::wait) << "its frames come free at its going";
   remove(writer);
-  EXPECT_EQ(table.room_on(1, asking.l, this_thread()), room::none);
+  EXPECT_EQ(table.room_on(1, this_thread()), room::none);
   remove(asking);
 }
 
