@@ -22,17 +22,6 @@ void take_ratio_of_medians(benchmark::BenchmarkReporter::Run& run) {
   run.counters["ratio"] = ratio_of(run.run_name.function_name, run.counters["ours_ns"].value, floor->second.value);
 }
 
-double counter_of(const std::map<std::string, double>& counters, std::string_view name) {
-  const auto found = counters.find(std::string(name));
-  return found == counters.end() ? 0 : found->second;
-}
-
-std::string figure_of(const row& which, const std::map<std::string, double>& counters) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.4g %s", counter_of(counters, which.counter) / which.unit_size, which.unit);
-  return text;
-}
-
 }  // namespace
 
 reporter::reporter(bench::machine machine, const std::string& json_path, std::size_t count)
@@ -69,7 +58,8 @@ void reporter::keep(const Run& run) {
   counters& kept = medians_[name];
   for (const auto& [counter, value] : run.counters) kept[counter] = value.value;
   const row* known = find_row(name);
-  if (known != nullptr) std::printf("  %-22s %s\n", name.c_str(), figure_of(*known, kept).c_str());
+  const std::string figure = known != nullptr ? figure_of(*known, kept) : std::to_string(kept["ours_ns"] / 1e6) + " ms";
+  std::printf("  %-22s %s\n", name.c_str(), figure.c_str());
   std::fflush(stdout);
 }
 
@@ -83,44 +73,36 @@ void reporter::Finalize() {
   }
 }
 
-void reporter::print_table() const {
-  std::printf("\n%s, %zu CPUs, %.1f GiB, %s\n\n", machine_.cpu.c_str(), machine_.cpus,
-              static_cast<double>(machine_.memory_bytes) / (1u << 30), machine_.kernel.c_str());
-  std::printf("%-22s %24s %8s %12s  %s\n", "name", "figure", "ratio", "goal", "met");
-  for (const row& each : rows) print_row(each);
+const reporter::counters* reporter::medians_of(std::string_view name) const {
+  const auto found = medians_.find(name);
+  return found != medians_.end() ? &found->second : nullptr;
 }
 
-void reporter::print_row(const row& which) const {
-  const auto found = medians_.find(which.name);
-  if (found == medians_.end()) return;  // filtered out
-  const counters& kept = found->second;
-  const std::string name(which.name);
-  if (kept.empty()) {
-    std::printf("%-22s %24s %8s %12s  %s\n", name.c_str(), "-", "-", which.goal_text, "FAILED");
-    return;
-  }
-  char ratio[16] = "-";
-  if (kept.contains("ratio")) std::snprintf(ratio, sizeof ratio, "%.3f", counter_of(kept, "ratio"));
-  std::printf("%-22s %24s %8s %12s  %s\n", name.c_str(), figure_of(which, kept).c_str(), ratio, which.goal_text,
-              verdict(which, kept));
+double counter_of(const reporter::counters& counters, std::string_view name) {
+  const auto found = counters.find(std::string(name));
+  return found == counters.end() ? 0 : found->second;
 }
 
-const char* reporter::verdict(const row& which, const counters& kept) const {
-  const char* const words[] = {"not met", "met"};
-  switch (which.goal) {
-    case goal::ratio_at_most:
-      return words[counter_of(kept, "ratio") <= which.limit];
-    case goal::figure_at_most:
-      return words[counter_of(kept, which.counter) / which.unit_size <= which.limit];
-    case goal::growth: {
-      // The row before has half as many threads. Beyond the cores nothing is asked.
-      if (which.limit < 2 || which.limit > static_cast<double>(machine_.cpus)) return "-";
-      const auto half = medians_.find("cpu_fault/threads:" + std::to_string(static_cast<int>(which.limit) / 2));
-      if (half == medians_.end() || half->second.empty()) return words[counter_of(kept, "ratio") > 1];
-      return words[counter_of(kept, "ratio") > counter_of(half->second, "ratio")];
-    }
-  }
-  return "-";
+std::string figure_of(const row& which, const reporter::counters& counters) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.4g %s", counter_of(counters, which.counter) / which.unit_size, which.unit);
+  return text;
+}
+
+std::string describe(const machine& where) {
+  char text[256];
+  std::snprintf(text, sizeof text, "%s, %zu CPUs, %.1f GiB, %s", where.cpu.c_str(), where.cpus,
+                static_cast<double>(where.memory_bytes) / (1u << 30), where.kernel.c_str());
+  return text;
+}
+
+void print_and_save(const std::string& table, const std::string& path) {
+  std::printf("\n%s", table.c_str());
+  if (path.empty()) return;
+  std::ofstream file(path, std::ios::trunc);
+  file << table;
+  file.close();
+  if (!file) throw bench_error("cannot write " + path + ": name a file in a folder that exists and has room");
 }
 
 }  // namespace gm::bench
