@@ -62,6 +62,21 @@ function(gmem_backend name)
   set_property(GLOBAL APPEND PROPERTY gmem_backends ${target})
 endfunction()
 
+# gmem_gpu_sources(TARGET VENDOR_HEADER): what all GPU backends are made of, over that vendor's header.
+function(gmem_gpu_sources target vendor_header)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/runtime/device/gpu/*.cpp
+                                      ${PROJECT_SOURCE_DIR}/runtime/device/parts/*.cpp)
+  target_sources(${target} PRIVATE ${sources})
+  target_compile_definitions(${target} PRIVATE "GMEM_GPU_VENDOR=\"${vendor_header}\"")
+  target_link_libraries(${target} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+endfunction()
+
+# gmem_gpu_backend(NAME): the loadable object libgmem-NAME.so.
+function(gmem_gpu_backend name)
+  gmem_backend(${name})
+  gmem_gpu_sources(gmem-${name} device/${name}/vendor.h)
+endfunction()
+
 # gmem_load_backends(TARGET): TARGET starts the runtime, so building it builds the backends too.
 function(gmem_load_backends target)
   get_property(backends GLOBAL PROPERTY gmem_backends)

@@ -12,7 +12,8 @@
 //           zero.
 // Streams.  A stream is a queue of work done in order. Enqueueing never waits for queued work unless the queue is full,
 //           and a queue that holds no call() always drains by itself. Any number of threads may enqueue on one stream;
-//           work of one call stays together, so copy() with a callback is one unit.
+//           work of one call stays together, so copy() with a callback is one unit. Host memory is read and written in
+//           the stream's order, pageable or not.
 // Fences.   A fence is a value: a stream and a position in it. It stays valid for ever, also after the stream is
 //           destroyed (then it is complete). The null fence {nullptr, 0} is complete.
 // Failure.  Enqueueing returns a status; when it is not ok nothing was enqueued. Work that fails later gives its status
@@ -20,8 +21,13 @@
 //           still run, with the failure), until stream_synchronize reports the failure and clears it.
 //           A stream created with stream_independent is for the runtime's own copies: a unit that fails does not fail
 //           the units behind it.
+//           What a GPU has in its queue already cannot be taken back: where a stream fails by stream_fail, or by a unit
+//           that fails while it runs, units queued before that moment may run, and are told of the failure all the
+//           same. Their destinations are undefined then. sim skips them; device/gpu/gpu_stream.h has the details.
 // Callbacks run on a thread of the backend, after the work before them and before any fence recorded behind them
-//           completes. They may enqueue, and may take the runtime's locks; they never wait for queued work.
+//           completes; behind a stream_wait also after the callbacks of what was waited for. They may enqueue, and may
+//           take the runtime's locks; they never wait for queued work. Device work behind a fence may start before the
+//           callbacks that the fence covers have run, but not before functions given to call() have returned.
 // Threads.  All functions may be called from any thread, except that opening and closing are alone.
 // Words.    Functions return gm_status values. After a failure error_text() (thread-local) says why, in the device
 //           API's own words.
@@ -44,7 +50,9 @@ enum capability : std::uint32_t {
   has_window = 1u << 0,       // set: pieces stand at window_base + offset.   clear: anywhere, contiguous
   has_host_launch = 1u << 1,  // set: kernels are host code, launch() works.  clear: launch is null
   has_peer_copies = 1u << 2,  // set: copies between devices of this backend. clear: the runtime goes through the host
-  has_native_streams = 1u << 3,  // set: stream_from_native works.            clear: it is null
+  has_native_streams = 1u << 3,   // set: stream_from_native and stream_native work. clear: both are null
+  may_share_addresses = 1u << 4,  // set: the window is the device's alone, and the host may map memory of its own over
+                                  //      the same numbers, until device_close. clear: the host keeps away from it
 };
 
 struct backend_options {
@@ -62,6 +70,14 @@ struct device_info {
   std::uint64_t free_bytes;
   std::uint32_t capabilities;
   std::uint64_t window_base;  // device address of arena offset 0; 0 without a window
+};
+
+// A stream as the vendor's own API knows it.
+struct native_stream {
+  void* handle;     // a cudaStream_t or hipStream_t
+  int device;       // its device's number in that API
+  bool has_failed;  // stream_synchronize has a failure to report: what is launched on the handle now would not be
+                    // skipped
 };
 
 struct fence {
@@ -126,8 +142,11 @@ struct backend_table {
   void (*piece_destroy)(device*, std::uint64_t offset, std::uint32_t frames, std::uint64_t address);
 
   gm_status (*stream_create)(device*, std::uint32_t flags, stream** result);
+  // The native stream stays its owner's, who keeps it until stream_destroy.
   gm_status (*stream_from_native)(device*, void* native, stream** result);
-  void (*stream_destroy)(stream*);  // waits for its work
+  void (*stream_destroy)(stream*);  // waits for its work, also for what was launched on its native handle
+  // What is launched on the handle is work of the stream: fences recorded later cover it.
+  gm_status (*stream_native)(stream*, native_stream* result);
   gm_status (*stream_synchronize)(stream*);
   // GM_OK, or why the stream has failed; it goes on having failed.
   gm_status (*stream_failure)(stream*);
@@ -154,6 +173,13 @@ struct backend_table {
   // body over disjoint pieces of [0, count), in parallel; then finish(argument), also when skipped. finish may be null.
   gm_status (*launch)(stream*, std::size_t count, void (*body)(void*, std::size_t, std::size_t), void (*finish)(void*),
                       void* argument);
+
+  // Optional: null where host memory is as good as any other. Makes host memory one that all devices of the backend
+  // copy from and to directly, at full speed. Whole OS pages, which exist and stay; ranges do not overlap.
+  // GM_ERROR_NO_MEMORY, GM_ERROR_PERMISSION: too much is locked already; copies work as before.
+  gm_status (*host_register)(backend*, void* memory, std::size_t bytes);
+  // A range as it was registered, which no queued work uses any more. Never fails.
+  void (*host_unregister)(backend*, void* memory, std::size_t bytes);
 
   // For tests; null where a backend cannot. n = 0 turns it off.
   void (*fail_nth)(backend*, operation, std::uint64_t n);

@@ -46,6 +46,7 @@ struct flavour {
   const char* name;
   const char* backend;
   backend_options options;
+  const char* machine = nullptr;  // of the fake GPU: GM_FAKE_GPU, see fake_gpu/machine.h
 };
 
 inline std::string name_of_flavour(const testing::TestParamInfo<flavour>& which) { return which.param.name; }
@@ -71,14 +72,23 @@ inline std::vector<flavour> flavours() {
   link.sim_latency_ns = 2'000;
   backend_options several = sim_options();
   several.sim_devices = 3;
+  // What the GPU backends share, over a driver made of memory and threads. Links are sim's alone.
+  const backend_options gpu = sim_options();
   return {{"sim_window", "sim", window},
           {"sim_no_window", "sim", no_window},
           {"sim_link", "sim", link},
-          {"sim_devices", "sim", several}};
+          {"sim_devices", "sim", several},
+          {"gpu_window", "fakegpu", gpu, ""},
+          {"gpu_no_window", "fakegpu", gpu, "maps=0"},
+          {"gpu_blocking_gates", "fakegpu", gpu, "waits=0,batches=0"},
+          {"gpu_devices", "fakegpu", gpu, "devices=3"},
+          {"gpu_devices_apart", "fakegpu", gpu, "devices=2,peers=0,maps_for_real=0"},
+          {"gpu_late", "fakegpu", gpu, "delay_us=100"}};
 }
 
+// The fake GPU passes for CUDA, in a folder of its own.
 inline std::string backend_path(const std::string& backend) {
-  const std::string file = "/libgmem-" + backend + ".so";
+  const std::string file = backend == "fakegpu" ? "/fake_gpu/libgmem-cuda.so" : "/libgmem-" + backend + ".so";
   if (const char* folder = std::getenv("GM_CONFORMANCE_BACKEND_DIR")) return folder + file;
   char self[PATH_MAX] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return "." + file;
@@ -204,6 +214,7 @@ class backend_session {
   // Records fatal failures; callers check HasFatalFailure().
   void open_session(const flavour& which) {
     std::string error;
+    if (which.machine != nullptr) setenv("GM_FAKE_GPU", which.machine, 1);
     table = load_table(which.backend, &error);
     ASSERT_NE(table, nullptr) << error;
     std::uint32_t count = 0;

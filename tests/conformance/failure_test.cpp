@@ -250,7 +250,9 @@ TEST_P(failure_test, stream_fail_skips_what_is_queued_already) {
   held.open();
   EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
   EXPECT_EQ(queued.status, GM_ERROR_DEVICE);
-  EXPECT_EQ(piece_bytes(0, 100), bytes(100, 0x77));
+  if (is_sim()) {  // what is on a GPU already runs
+    EXPECT_EQ(piece_bytes(0, 100), bytes(100, 0x77));
+  }
 }
 
 TEST_P(failure_test, the_first_failure_is_the_one_reported) {
@@ -286,7 +288,9 @@ TEST_P(failure_test, a_callback_fails_the_stream_that_waited_for_its_unit) {
     destroy_stream(copies);
     destroy_stream(kernels);
   }
-  EXPECT_EQ(piece_bytes(0, 10), bytes(10, 0x77));
+  if (is_sim()) {  // what is on a GPU already runs
+    EXPECT_EQ(piece_bytes(0, 10), bytes(10, 0x77));
+  }
 }
 
 // ---- Kernels and calls ---------------------------------------------------------------------------------------------

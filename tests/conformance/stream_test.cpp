@@ -216,7 +216,8 @@ TEST_P(stream_test, callbacks_of_two_full_streams_enqueue_on_each_other) {
   gate& hold_second = close_gate(second);
   ASSERT_EQ(table->transfer(first, nullptr, 0, nullptr, 0, &burst::run, &there, nullptr), GM_OK);
   ASSERT_EQ(table->transfer(second, nullptr, 0, nullptr, 0, &burst::run, &back, nullptr), GM_OK);
-  for (int i = 0; i < 900; ++i) {
+  const int nearly_full = is_sim() ? 900 : 400;  // units, of what the queue holds
+  for (int i = 0; i < nearly_full; ++i) {
     ASSERT_EQ(table->transfer(first, nullptr, 0, nullptr, 0, nullptr, nullptr, nullptr), GM_OK);
     ASSERT_EQ(table->transfer(second, nullptr, 0, nullptr, 0, nullptr, nullptr, nullptr), GM_OK);
   }

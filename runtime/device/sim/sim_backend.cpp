@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "device/backend.h"
+#include "device/parts/counted_failures.h"
+#include "device/parts/error_text.h"
 #include "device/sim/sim_device.h"
-#include "device/sim/sim_error.h"
-#include "device/sim/sim_failure.h"
 #include "device/sim/sim_memory.h"
 #include "device/sim/sim_stream.h"
 
@@ -27,7 +27,7 @@ struct backend {
   explicit backend(const backend_options& chosen) : options(chosen) {}
 
   const backend_options options;
-  sim::sim_failure failures;
+  counted_failures failures;
   std::mutex mutex;
   std::vector<std::unique_ptr<device>> devices;  // null: not open
   std::vector<std::unique_ptr<stream>> streams;  // all that ever were
@@ -36,7 +36,6 @@ struct backend {
 
 namespace {
 
-using sim::fail;
 using sim::frame_bytes;
 using sim::unit_kind;
 
@@ -223,9 +222,9 @@ gm_status stream_failure(stream* which) { return which != nullptr ? which->curre
 
 void stream_fail(stream* which, gm_status why) {
   if (which == nullptr) return;
-  char text[sim::error_text_bytes];
-  std::snprintf(text, sizeof text, "work that the stream depends on failed%s%.300s", *sim::error_text() ? ": " : "",
-                sim::error_text());
+  char text[error_text_bytes];
+  std::snprintf(text, sizeof text, "work that the stream depends on failed%s%.300s", *error_text() ? ": " : "",
+                error_text());
   which->set_failure(why, text);
 }
 
@@ -237,7 +236,7 @@ gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::s
   if (on == nullptr || (fills == nullptr && fill_count != 0) || (copies == nullptr && copy_count != 0)) {
     return null_argument("transfer");
   }
-  sim::sim_failure& failures = *on->owner()->failures;
+  counted_failures& failures = *on->owner()->failures;
   if (fill_count != 0 && failures.is_due(operation::fill_submit)) return refuse(operation::fill_submit, "a fill");
   if (copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
   return on->push({.kind = unit_kind::transfer,
@@ -311,6 +310,7 @@ constexpr backend_table table = {
     .stream_create = stream_create,
     .stream_from_native = nullptr,
     .stream_destroy = stream_destroy,
+    .stream_native = nullptr,
     .stream_synchronize = stream_synchronize,
     .stream_failure = stream_failure,
     .stream_fail = stream_fail,
@@ -322,8 +322,10 @@ constexpr backend_table table = {
     .fence_wait = fence_wait,
     .call = call,
     .launch = launch,
+    .host_register = nullptr,
+    .host_unregister = nullptr,
     .fail_nth = fail_nth,
-    .error_text = sim::error_text,
+    .error_text = error_text,
 };
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include <memory>
 
 #include "device/backend.h"
-#include "device/sim/sim_failure.h"
+#include "device/parts/counted_failures.h"
 #include "device/sim/sim_link.h"
 #include "device/sim/sim_memory.h"
 
@@ -20,7 +20,7 @@ namespace gm::device {
 struct device {
   backend* owner;
   std::uint32_t index;
-  sim::sim_failure* failures;  // the backend's
+  counted_failures* failures;  // the backend's
   std::unique_ptr<sim::sim_memory> memory;
   std::array<sim::sim_link, 3> links;  // by direction
 

@@ -3,7 +3,7 @@
 
 #include <exception>
 
-#include "device/sim/sim_error.h"
+#include "device/parts/error_text.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "device/sim/sim_error.h"
+#include "device/parts/error_text.h"
 
 namespace gm::device::sim {
 namespace {

@@ -5,16 +5,15 @@
 #include <cstring>
 #include <new>
 
-#include "device/sim/sim_clock.h"
-#include "device/sim/sim_error.h"
+#include "device/parts/clock.h"
+#include "device/parts/error_text.h"
+#include "device/parts/runner_thread.h"
 
 namespace gm::device::sim {
 namespace {
 
 // How long the runner of an empty queue looks for work before it sleeps: a wake-up through the kernel costs more.
 constexpr std::uint64_t runner_spin_ns = 20'000;
-
-[[gnu::tls_model("initial-exec")]] thread_local constinit bool is_runner_thread = false;
 
 std::size_t entries_of(const unit_request& request) {
   const std::size_t for_fills = (request.fill_count + unit_entry::fills_max - 1) / unit_entry::fills_max;
@@ -33,8 +32,6 @@ std::uint8_t write_runs(Run* to, std::size_t most, const Run*& from, std::size_t
 
 }  // namespace
 
-void sim_queue::mark_runner_thread() noexcept { is_runner_thread = true; }
-
 bool sim_queue::create_storage() noexcept {
   storage_.reset(new (std::nothrow) unit_entry[storage_entries]);
   return storage_ != nullptr;
@@ -43,7 +40,7 @@ bool sim_queue::create_storage() noexcept {
 gm_status sim_queue::push(const unit_request& request, stream* owner, fence* completion) noexcept {
   const std::size_t entries = entries_of(request);
   std::unique_lock lock(mutex_);
-  if (in_use_ >= capacity_entries && !is_runner_thread) {
+  if (in_use_ >= capacity_entries && !is_runner_thread()) {
     ++waiting_for_room_;
     has_room_.wait(lock, [this] { return in_use_ < capacity_entries; });
     --waiting_for_room_;

@@ -85,9 +85,6 @@ class sim_queue {
 
   std::uint64_t enqueued() const noexcept { return enqueued_.load(std::memory_order_acquire); }
 
-  // This thread runs a stream, so it must not wait for room.
-  static void mark_runner_thread() noexcept;
-
  private:
   static constexpr std::uint32_t storage_entries = 2 * capacity_entries;
 

@@ -8,18 +8,15 @@
 // completed.   S3 an independent stream never has a failure.
 // Failure: a unit of an ordinary stream that fails, or stream_fail, sets the stream's failure; the first one stays.
 // While it is set, transfers, calls and kernels are skipped. Waits are not: a fence behind one covers it nonetheless.
-// Locking: failure_mutex_ covers the failure and its words, and is taken to set, read out and clear; innermost.
-// Threads: start() and retire() one; all else any. The stream's thread takes only the signals that its own instructions
-// raise, so a program's handlers for SIGSEGV and SIGBUS work in callbacks and calls, and no other signal lands here.
+// Locking: the queue's and the failure's own; innermost. Threads: start() and retire() one; all else any.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 
 #include "device/backend.h"
-#include "device/sim/sim_error.h"
+#include "device/parts/completions.h"
+#include "device/parts/stream_failure.h"
 #include "device/sim/sim_queue.h"
 
 namespace gm::device {
@@ -36,19 +33,18 @@ struct stream {
     return queue_.push(request, this, completion);
   }
   gm_status synchronize() noexcept;
-  void set_failure(gm_status why, const char* text) noexcept;
-  gm_status current_failure() noexcept;
+  void set_failure(gm_status why, const char* text) noexcept {
+    if (!is_independent_) failure_.set(why, text);
+  }
+  gm_status current_failure() noexcept { return failure_.current(); }
 
   device* owner() const noexcept { return device_; }
   fence last_enqueued() noexcept { return {this, queue_.enqueued()}; }
-  bool is_complete(std::uint64_t position) const noexcept {
-    return completed_.load(std::memory_order_acquire) >= position;
-  }
-  void wait_complete(std::uint64_t position) noexcept;
+  bool is_complete(std::uint64_t position) const noexcept { return completed_.reached(position); }
+  void wait_complete(std::uint64_t position) noexcept { completed_.wait(position); }
 
  private:
   void thread_main() noexcept;
-  void complete(std::uint64_t position) noexcept;
 
   void run_unit(const sim::unit_entry* unit) noexcept;
   gm_status run_work(const sim::unit_entry* unit) noexcept;
@@ -65,12 +61,8 @@ struct stream {
   bool is_independent_ = false;
   std::thread thread_;
 
-  alignas(64) std::atomic<std::uint64_t> completed_{0};  // position of the last unit that is done
-  std::atomic<std::uint32_t> completions_{0};            // changes after completed_ has: what waiters sleep on
-
-  std::atomic<gm_status> failure_{GM_OK};
-  std::mutex failure_mutex_;
-  char failure_text_[sim::error_text_bytes] = {};
+  completions completed_;
+  stream_failure failure_;
 };
 
 }  // namespace gm::device

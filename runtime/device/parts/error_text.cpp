@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "device/sim/sim_error.h"
+#include "device/parts/error_text.h"
 
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
 
-namespace gm::device::sim {
+#include "device/parts/static_tls.h"
+
+namespace gm::device {
 namespace {
 
 // Constant-initialised and without a destructor: usable from the first instruction of a thread to its last.
-// In the static block: the first use in a thread is then no allocation, also in a signal handler that serves a fault.
-[[gnu::tls_model("initial-exec")]] thread_local constinit char text[error_text_bytes] = {};
+GM_STATIC_TLS thread_local constinit char text[error_text_bytes] = {};
 
 }  // namespace
 
@@ -39,4 +40,4 @@ gm_status fail_errno(gm_status status, const char* format, ...) noexcept {
 
 const char* error_text() noexcept { return text; }
 
-}  // namespace gm::device::sim
+}  // namespace gm::device

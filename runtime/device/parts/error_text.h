@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim_error.h - the sentence behind a failing status: what backend_table::error_text returns.
+// error_text.h - the sentence behind a failing status: what backend_table::error_text returns.
 //
 // Thread-local, cut at error_text_bytes - 1 bytes. Nothing here throws. Work that fails on a stream's thread leaves its
-// sentence with the stream, and the thread that is told of the failure gets it from there (sim_stream.h).
+// sentence with the stream, and the thread that is told of the failure gets it from there.
 #pragma once
 
 #include <cstddef>
 
 #include "gmem/gmem.h"
 
-namespace gm::device::sim {
+namespace gm::device {
 
 inline constexpr std::size_t error_text_bytes = 384;
 
@@ -22,4 +22,4 @@ inline constexpr std::size_t error_text_bytes = 384;
 // This thread's sentence; "" before any failure.
 const char* error_text() noexcept;
 
-}  // namespace gm::device::sim
+}  // namespace gm::device

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim_failure.h - counted failures of one backend's operations, for tests (fail_nth).
+// counted_failures.h - counted failures of one backend's operations, for tests (fail_nth).
 //
 // One counter an operation: n > 0 means that the n-th pass from now is due to fail; 0 is off, and one load.
 // Passes are counted where the operation would do its work: a submit where nothing else can refuse it any more but
@@ -14,9 +14,9 @@
 
 #include "device/backend.h"
 
-namespace gm::device::sim {
+namespace gm::device {
 
-class sim_failure {
+class counted_failures {
  public:
   // False for an operation that does not exist.
   bool arm(operation what, std::uint64_t n) noexcept {
@@ -41,4 +41,4 @@ class sim_failure {
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(operation::count_)> left_{};
 };
 
-}  // namespace gm::device::sim
+}  // namespace gm::device

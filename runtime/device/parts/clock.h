@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim_clock.h - time for the simulated device: CLOCK_MONOTONIC in nanoseconds, and the two ways to wait by it.
+// clock.h - time for a backend: CLOCK_MONOTONIC in nanoseconds, and the two ways to wait by it.
 //
 // Spinning is always bounded by a duration, so that what is idle costs nothing. No state; any thread.
 #pragma once
@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-namespace gm::device::sim {
+namespace gm::device {
 
 inline std::uint64_t now_ns() noexcept {
   timespec now{};
@@ -56,4 +56,4 @@ inline void wait_until_ns(std::uint64_t end_ns) noexcept {
   }
 }
 
-}  // namespace gm::device::sim
+}  // namespace gm::device

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/gpu/gpu_event.h"
+
+#include <new>
+
+namespace gm::device::gpu {
+
+event_ref::~event_ref() {
+  if (event_ != nullptr && event_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    event_->pool->give_back(event_);
+  }
+}
+
+event_ref event_pool::take(vendor::error* why) noexcept {
+  const std::scoped_lock lock(mutex_);
+  *why = vendor::success;
+  pooled_event* event = idle_;
+  if (event != nullptr) {
+    idle_ = event->next_idle;
+  } else {
+    try {
+      event = &all_.emplace_back();
+    } catch (const std::bad_alloc&) {
+      return {};
+    }
+    *why = vendor::create_event(&event->handle);
+    if (*why != vendor::success) {
+      all_.pop_back();
+      return {};
+    }
+    event->pool = this;
+  }
+  event->references.store(1, std::memory_order_relaxed);
+  return event_ref(event);
+}
+
+void event_pool::give_back(pooled_event* event) noexcept {
+  const std::scoped_lock lock(mutex_);
+  event->next_idle = idle_;
+  idle_ = event;
+}
+
+void event_pool::destroy_all() noexcept {
+  const std::scoped_lock lock(mutex_);
+  for (pooled_event& each : all_) vendor::destroy_event(each.handle);
+  all_.clear();
+  idle_ = nullptr;
+}
+
+}  // namespace gm::device::gpu

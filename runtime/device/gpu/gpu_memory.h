@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu_memory.h - the memory of one GPU as pieces of 2 MiB frames.
+//
+// With a window: device addresses as large as the arena are reserved, and a piece is one frame of physical memory
+// mapped at window_base + offset. Without one: a piece is one allocation of the API's.
+//   frame: none --create--> mapped --piece_destroy--> idle (a few are kept) --piece_create--> mapped
+// Whether a window works is tried, not believed: a frame is mapped, and a pattern goes there and back.
+// G1 a block of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames.
+// Locking: one lock over tables and lists, never held in the API: the driver's map calls take tens of microseconds, and
+// those of different blocks may overlap. Threads: any, on a current context. Units: bytes; frames of 2 MiB.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "device/gpu/vendor.h"
+#include "gmem/gmem.h"
+
+namespace gm::device::gpu {
+
+inline constexpr std::uint64_t frame_bytes = std::uint64_t{2} << 20;
+
+class gpu_memory {
+ public:
+  gpu_memory() = default;
+  gpu_memory(const gpu_memory&) = delete;
+  gpu_memory& operator=(const gpu_memory&) = delete;
+
+  // peers: the devices that copy from and to this one, this one first. No window is no failure: has_window() says so.
+  gm_status open(const vendor::context& context, bool may_map, std::uint64_t window_bytes, std::vector<int> peers);
+  // Gives everything back, also pieces that are still there.
+  void close() noexcept;
+
+  gm_status piece_create(std::uint64_t offset, std::uint32_t frames, std::uint64_t* address) noexcept;
+  void piece_destroy(std::uint64_t offset, std::uint32_t frames, std::uint64_t address) noexcept;
+
+  bool has_window() const noexcept { return window_base_ != 0; }
+  std::uint64_t window_base() const noexcept { return window_base_; }
+  std::uint64_t idle_bytes() const noexcept;
+  bool contains(std::uint64_t address) const noexcept;
+
+ private:
+  // What a block of the window holds.
+  struct block {
+    vendor::memory frame = vendor::no_memory;
+    bool is_taken = false;  // also while its frame is being mapped or unmapped
+  };
+
+  void reserve_window(std::uint64_t window_bytes) noexcept;
+  bool window_works() noexcept;
+  bool pattern_survives() noexcept;
+  gm_status create_frame(vendor::memory* frame) noexcept;
+  gm_status map_frame(std::uint64_t address, vendor::memory frame) noexcept;
+  gm_status piece_create_in_window(std::uint64_t offset, std::uint64_t* address) noexcept;
+  void piece_destroy_in_window(std::uint64_t offset) noexcept;
+  void give_back_frame(vendor::memory frame) noexcept;
+
+  static constexpr std::size_t idle_frames_max = 32;
+
+  vendor::context context_{};
+  std::vector<int> peers_;
+  std::uint64_t window_base_ = 0;
+  std::uint64_t window_bytes_ = 0;
+
+  mutable std::mutex mutex_;
+  std::vector<block> blocks_;                      // of the window
+  std::vector<vendor::memory> idle_;               // frames mapped nowhere; has room for all of them
+  std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
+};
+
+}  // namespace gm::device::gpu

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu_stream.cpp - the side of those who enqueue.
+#include "device/gpu/gpu_stream.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <new>
+
+#include "device/gpu/gpu_error.h"
+#include "device/parts/runner_thread.h"
+
+namespace gm::device {
+
+using gpu::event_ref;
+using gpu::unit;
+using gpu::unit_kind;
+namespace vendor = gpu::vendor;
+
+namespace {
+
+// Where a driver takes a list, so many at a time.
+constexpr std::size_t batch_runs_max = 64;
+
+gm_status no_memory_for_a_unit() { return fail(GM_ERROR_NO_MEMORY, "no memory to enqueue a unit"); }
+
+// A gate for devices that cannot wait for a value: a host function that blocks. It outlives the unit that made it,
+// since the flag may be set before the driver comes to it.
+struct blocking_gate {
+  std::uint64_t* flag;
+  std::uint64_t value;
+
+  static void wait(void* argument) noexcept {
+    auto* const self = static_cast<blocking_gate*>(argument);
+    const std::atomic_ref<std::uint64_t> flag(*self->flag);
+    for (std::uint64_t now = flag.load(); now < self->value; now = flag.load()) flag.wait(now);
+    delete self;
+  }
+};
+
+}  // namespace
+
+// ---- Life ----------------------------------------------------------------------------------------------------------
+
+gm_status stream::begin(device* where, std::uint32_t flags) noexcept {
+  device_ = where;
+  is_independent_ = (flags & stream_independent) != 0;
+  failure_.clear();
+  refusal_.clear();
+  queue_.restart();
+  return start_runner_thread(
+      "gmem-gpu", [](void* self) { static_cast<stream*>(self)->thread_main(); }, this, thread_);
+}
+
+gm_status stream::start(device* where, std::uint32_t flags) noexcept {
+  vendor::stream made = vendor::no_stream;
+  const vendor::current here(where->context);
+  const vendor::error error = vendor::create_stream(&made, (flags & stream_independent) != 0);
+  if (error != vendor::success) return where->failed(error, "making a stream");
+  native_ = made;
+  owns_native_ = true;
+  const gm_status status = begin(where, flags);
+  if (status != GM_OK) gpu::ignore(vendor::destroy_stream(made));
+  return status;
+}
+
+gm_status stream::start_from(device* where, vendor::stream native) noexcept {
+  const vendor::current here(where->context);
+  if (const vendor::error error = vendor::stream_is_whole(native); error != vendor::success) {
+    return where->failed(error, "using a stream of the program's");
+  }
+  native_ = native;
+  owns_native_ = false;
+  return begin(where, stream_ordinary);
+}
+
+void stream::retire() noexcept {
+  queue_.stop();
+  if (thread_.joinable()) thread_.join();
+  const vendor::current here(device_->context);
+  if (!device_->loss.is_set()) {
+    if (const vendor::error error = vendor::synchronize_stream(native_); error != vendor::success) {
+      device_->failed(error, "waiting for a stream's end");
+    }
+  }
+  if (owns_native_) gpu::ignore(vendor::destroy_stream(native_));
+  if (helper_ != vendor::no_stream) gpu::ignore(vendor::destroy_stream(helper_));
+  if (flag_.host != nullptr) gpu::ignore(vendor::destroy_flag(flag_));
+  native_ = helper_ = vendor::no_stream;
+  flag_ = {};
+  gates_ = 0;
+  device_ = nullptr;
+}
+
+// ---- One unit ------------------------------------------------------------------------------------------------------
+
+// submit() gives the unit's work to the device, with the lock held and the device current. When it fails, nothing of
+// the unit is on the device, and nothing was enqueued.
+template <class Submit>
+gm_status stream::enqueue(unit* u, fence* completion, Submit submit) noexcept {
+  const std::scoped_lock lock(enqueue_mutex_);
+  const vendor::current here(device_->context);
+  gm_status status = device_->loss.current();
+  if (status == GM_OK) status = submit();
+  if (status != GM_OK) {
+    queue_.give_back(u);
+    return status;
+  }
+  const bool is_refused = u->status != GM_OK && !is_independent_ && !refusal_.is_set();
+  if (is_refused) refusal_.set(u->status, u->words.c_str());
+  const std::uint64_t position = queue_.push(u, this, completion);  // the unit may be gone now
+  if (is_refused) refused_at_ = position;
+  return GM_OK;
+}
+
+// The unit fails when its turn comes, with this thread's words.
+void stream::doom(unit* u, gm_status why) noexcept {
+  if (u->status != GM_OK) return;
+  u->status = why;
+  try {
+    u->words = error_text();
+  } catch (const std::bad_alloc&) {
+    u->words.clear();
+  }
+}
+
+// True when the stream has failed: the unit is in its place, and does nothing.
+bool stream::skip_if_failed(unit* u) noexcept {
+  gm_status why = failure_.current();
+  if (why == GM_OK) why = refusal_.current();
+  if (why == GM_OK) return false;
+  doom(u, why);
+  return true;
+}
+
+gm_status stream::take_event(event_ref* event) noexcept {
+  vendor::error error = vendor::success;
+  *event = device_->events.take(&error);
+  if (*event) return GM_OK;
+  return error == vendor::success ? no_memory_for_a_unit() : device_->failed(error, "making an event");
+}
+
+// u->end is an event to record. A unit whose end cannot be recorded has failed, and nobody waits for it.
+void stream::record_end(unit* u) noexcept {
+  if (const vendor::error error = vendor::record_event(u->end.handle(), native_); error != vendor::success) {
+    u->end = {};
+    doom(u, device_->failed(error, "recording an event"));
+  }
+}
+
+// ---- Transfers -----------------------------------------------------------------------------------------------------
+
+// A copy whose host side is not registered. For those the driver may block, or read the source before its time.
+bool stream::needs_host(const runs& what) const noexcept {
+  const gpu::host_registrations& registered = device_->owner->registrations;
+  return std::any_of(what.copies, what.copies + what.copy_count, [&](const copy_run& run) {
+    if (run.direction == direction::device_to_device || run.bytes == 0) return false;
+    return !registered.covers(run.direction == direction::host_to_device ? run.source : run.destination, run.bytes);
+  });
+}
+
+bool stream::keep_runs(unit* u, const runs& what) noexcept {
+  try {
+    u->fills.assign(what.fills, what.fills + what.fill_count);
+    u->copies.assign(what.copies, what.copies + what.copy_count);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+gm_status stream::transfer(const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                           std::size_t copy_count, callback done, void* argument, fence* completion) noexcept {
+  const runs what{fills, fill_count, copies, copy_count};
+  const bool by_host = needs_host(what);
+  unit* const u = queue_.take();
+  if (u == nullptr) return no_memory_for_a_unit();
+  if (by_host && !keep_runs(u, what)) {
+    queue_.give_back(u);
+    return no_memory_for_a_unit();
+  }
+  u->kind = by_host ? unit_kind::host_transfer : unit_kind::transfer;
+  u->done = done;
+  u->argument = argument;
+  return enqueue(u, completion, [&] {
+    if (const gm_status status = take_event(&u->end); status != GM_OK) return status;
+    if (!skip_if_failed(u)) {
+      if (by_host) {
+        count_runs(u);
+        return submit_host_step(u);
+      }
+      if (const gm_status status = submit_runs(u, what); status != GM_OK) return status;
+    }
+    record_end(u);
+    return GM_OK;
+  });
+}
+
+// Which of the runs is made to fail is decided here, so that what is enqueued behind the unit is skipped.
+void stream::count_runs(unit* u) noexcept {
+  counted_failures& failures = device_->owner->failures;
+  u->runs_max = u->fills.size() + u->copies.size();
+  for (std::size_t i = 0; i < u->runs_max; ++i) {
+    const bool is_fill = i < u->fills.size();
+    if (!failures.is_due(is_fill ? operation::fill_run : operation::copy_run)) continue;
+    u->runs_max = i;
+    doom(u, fail(GM_ERROR_DEVICE, is_fill ? "a fill was made to fail" : "a copy was made to fail"));
+  }
+}
+
+gm_status stream::submit_runs(unit* u, const runs& what) noexcept {
+  bool any = false;  // is on the device, or as good as: then a refusal is the unit's failure and not the caller's
+  gm_status status = submit_fills(u, what, &any);
+  if (status == GM_OK && u->status == GM_OK) status = submit_copies(u, what, &any);
+  if (status == GM_OK || !any) return status;
+  doom(u, status);
+  return GM_OK;
+}
+
+gm_status stream::submit_fills(unit* u, const runs& what, bool* any) noexcept {
+  for (const fill_run* run = what.fills; run != what.fills + what.fill_count; ++run) {
+    if (device_->owner->failures.is_due(operation::fill_run)) {
+      doom(u, fail(GM_ERROR_DEVICE, "a fill was made to fail"));
+      return GM_OK;
+    }
+    const vendor::error error = vendor::fill(run->destination, run->value, run->bytes, native_);
+    if (error != vendor::success) return device_->failed(error, "filling device memory");
+    *any = true;
+  }
+  return GM_OK;
+}
+
+gm_status stream::submit_copies(unit* u, const runs& what, bool* any) noexcept {
+  const copy_run* run = what.copies;
+  const copy_run* const last = run + what.copy_count;
+  while (run != last) {
+    // As many as go the same way and may go in one call; one where there are no such calls.
+    const bool batches = device_->facts.copies_in_batches && run->direction != direction::device_to_device;
+    std::size_t count = 0;
+    bool is_made_to_fail = false;
+    while (run + count != last && count < (batches ? batch_runs_max : 1) && run[count].direction == run->direction &&
+           !is_made_to_fail) {
+      is_made_to_fail = device_->owner->failures.is_due(operation::copy_run);
+      if (!is_made_to_fail) ++count;
+    }
+    if (count != 0) {
+      *any = *any || count > 1;  // of a refused batch some may be on their way
+      const vendor::error error = count == 1 ? copy_one(*run, native_) : vendor::copy_batch(run, count, native_);
+      if (error != vendor::success) return device_->failed(error, "copying");
+      *any = true;
+    }
+    if (is_made_to_fail) {
+      doom(u, fail(GM_ERROR_DEVICE, "a copy was made to fail"));
+      return GM_OK;
+    }
+    run += count;
+  }
+  return GM_OK;
+}
+
+vendor::error stream::copy_one(const copy_run& run, vendor::stream on) noexcept {
+  if (run.direction == direction::device_to_device) {
+    const device* const to = device_->owner->owner_of(run.destination);
+    const device* const from = device_->owner->owner_of(run.source);
+    if (to != nullptr && from != nullptr && to != from) {
+      return vendor::copy_between_devices(run, to->index, from->index, on);
+    }
+  }
+  return vendor::copy(run, on);
+}
+
+// ---- Host steps ----------------------------------------------------------------------------------------------------
+
+// u->end is taken already.
+gm_status stream::submit_host_step(unit* u) noexcept {
+  if (const gm_status status = take_event(&u->reached); status != GM_OK) return status;
+  if (const vendor::error error = vendor::record_event(u->reached.handle(), native_); error != vendor::success) {
+    return device_->failed(error, "recording an event");
+  }
+  if (const gm_status status = close_gate(gates_ + 1); status != GM_OK) return status;
+  u->gate = ++gates_;
+  record_end(u);
+  return GM_OK;
+}
+
+gm_status stream::close_gate(std::uint64_t value) noexcept {
+  vendor::error error = vendor::success;
+  if (flag_.host == nullptr) {
+    error = vendor::create_flag(&flag_);
+    if (error != vendor::success) return device_->failed(error, "making a flag for a gate");
+  }
+  if (device_->facts.waits_for_values) {
+    error = vendor::wait_for_value(native_, flag_, value);
+  } else {
+    auto* const gate = new (std::nothrow) blocking_gate{flag_.host, value};
+    if (gate == nullptr) return no_memory_for_a_unit();
+    error = vendor::call_host(native_, &blocking_gate::wait, gate);
+    if (error != vendor::success) delete gate;
+  }
+  return error == vendor::success ? GM_OK : device_->failed(error, "closing a gate");
+}
+
+gm_status stream::call(void (*function)(void*), void* argument) noexcept {
+  unit* const u = queue_.take();
+  if (u == nullptr) return no_memory_for_a_unit();
+  u->kind = unit_kind::call;
+  u->function = function;
+  u->argument = argument;
+  return enqueue(u, nullptr, [&] {
+    if (const gm_status status = take_event(&u->end); status != GM_OK) return status;
+    if (!skip_if_failed(u)) return submit_host_step(u);
+    record_end(u);
+    return GM_OK;
+  });
+}
+
+// ---- Fences --------------------------------------------------------------------------------------------------------
+
+gm_status stream::record(callback done, void* argument, fence* completion) noexcept {
+  unit* const u = queue_.take();
+  if (u == nullptr) return no_memory_for_a_unit();
+  u->kind = unit_kind::fence;
+  u->done = done;
+  u->argument = argument;
+  return enqueue(u, completion, [&] {
+    const gm_status status = take_event(&u->end);
+    if (status == GM_OK) record_end(u);
+    return status;
+  });
+}
+
+gm_status stream::wait_for(fence awaited) noexcept {
+  unit* const u = queue_.take();
+  if (u == nullptr) return no_memory_for_a_unit();
+  u->kind = unit_kind::wait;
+  u->awaited = awaited;
+  return enqueue(u, nullptr, [&] {
+    // Held until the driver has seen it: the event may not be recorded again before.
+    const event_ref end = awaited.stream->queue_.end_of(awaited.position);
+    if (!end) return GM_OK;
+    const vendor::error error = vendor::wait_for_event(native_, end.handle());
+    return error == vendor::success ? GM_OK : device_->failed(error, "making a stream wait");
+  });
+}
+
+gm_status stream::synchronize() noexcept {
+  fence all;
+  const gm_status recorded = record(nullptr, nullptr, &all);
+  wait_complete(recorded == GM_OK ? all.position : queue_.enqueued());
+  if (const gm_status lost = device_->loss.current(); lost != GM_OK) return lost;
+  const std::scoped_lock lock(enqueue_mutex_);
+  if (completed_.reached(refused_at_)) refusal_.clear();
+  const gm_status failed = failure_.take();
+  return failed != GM_OK ? failed : recorded;
+}
+
+}  // namespace gm::device

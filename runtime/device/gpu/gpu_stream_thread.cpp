@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu_stream_thread.cpp - the side of the stream's thread: waits, host steps, callbacks, completion.
+#include <atomic>
+
+#include "device/gpu/gpu_error.h"
+#include "device/gpu/gpu_stream.h"
+#include "device/parts/clock.h"
+
+namespace gm::device {
+
+using gpu::event_ref;
+using gpu::unit;
+using gpu::unit_kind;
+namespace vendor = gpu::vendor;
+
+namespace {
+
+// How long an event is asked for before the thread sleeps until it happens: about what a copy of a page takes, and less
+// than the driver's wake-up costs.
+constexpr std::uint64_t event_spin_ns = 30'000;
+
+}  // namespace
+
+void stream::thread_main() noexcept {
+  vendor::work_on(device_->context);
+  while (unit* const u = queue_.next()) {
+    const std::uint64_t position = u->position;
+    run(u);
+    completed_.complete(position);
+    queue_.done(u);
+  }
+}
+
+void stream::run(unit* u) noexcept {
+  gm_status result = run_work(u);
+  if (u->kind == unit_kind::wait) return;
+  if (u->status != GM_OK) result = fail(u->status, "%s", u->words.c_str());
+  if (!is_independent_) {
+    // The first failure is everybody's; this unit's own becomes the first where there is none.
+    failure_.set(result, error_text());
+    result = failure_.current();
+  }
+  if (u->done != nullptr) u->done(u->argument, result);
+}
+
+gm_status stream::run_work(unit* u) noexcept {
+  switch (u->kind) {
+    case unit_kind::transfer:
+    case unit_kind::fence:
+      return happened(u->end);
+    case unit_kind::wait:
+      u->awaited.stream->wait_complete(u->awaited.position);
+      return GM_OK;
+    case unit_kind::call:
+    case unit_kind::host_transfer:
+      break;
+  }
+  if (u->gate == 0) return happened(u->end);  // skipped when it was enqueued
+  gm_status result = happened(u->reached);
+  if (result == GM_OK && !is_independent_) result = failure_.current();
+  if (result == GM_OK) result = u->kind == unit_kind::call ? run_call(u) : carry_out(u);
+  open_gate(u->gate);
+  return result;
+}
+
+gm_status stream::run_call(const unit* u) noexcept {
+  try {
+    u->function(u->argument);
+    return GM_OK;
+  } catch (...) {
+    return fail(GM_ERROR_DEVICE, "a function called in stream order threw an exception");
+  }
+}
+
+// The runs of a host transfer, up to the one that is made to fail. Done when it returns, whatever it returns.
+gm_status stream::carry_out(const unit* u) noexcept {
+  vendor::error error = vendor::success;
+  if (helper_ == vendor::no_stream) {
+    error = vendor::create_stream(&helper_, is_independent_);
+    if (error != vendor::success) return device_->failed(error, "making a stream for host copies");
+  }
+  for (std::size_t i = 0; i < u->runs_max && error == vendor::success; ++i) {
+    if (i < u->fills.size()) {
+      const fill_run& run = u->fills[i];
+      error = vendor::fill(run.destination, run.value, run.bytes, helper_);
+    } else {
+      error = copy_one(u->copies[i - u->fills.size()], helper_);
+    }
+  }
+  const vendor::error at_end = vendor::synchronize_stream(helper_);
+  if (error == vendor::success) error = at_end;
+  return error == vendor::success ? GM_OK : device_->failed(error, "copying");
+}
+
+// Waits until the event has. No event: it could not be recorded, and there is nothing to wait for.
+gm_status stream::happened(const event_ref& event) noexcept {
+  if (const gm_status lost = device_->loss.current(); lost != GM_OK) return lost;
+  if (!event) return GM_OK;
+  vendor::error error = vendor::success;
+  spin_for_ns(event_spin_ns, [&] {
+    error = vendor::query_event(event.handle());
+    return vendor::classify(error) != gpu::error_class::not_ready;
+  });
+  if (vendor::classify(error) == gpu::error_class::not_ready) {
+    vendor::forget_error(error);
+    error = vendor::synchronize_event(event.handle());
+  }
+  return error == vendor::success ? GM_OK : device_->failed(error, "work on a stream failed");
+}
+
+void stream::open_gate(std::uint64_t value) noexcept {
+  const std::atomic_ref<std::uint64_t> flag(*flag_.host);
+  flag.store(value, std::memory_order_release);
+  flag.notify_all();
+}
+
+}  // namespace gm::device

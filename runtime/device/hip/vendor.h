@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+// hip/vendor.h - HIP behind the seam of device/gpu/vendor.h, over libamdhip64.
+//
+// What a HIP has is tried when this is configured (cmake/gpu_toolkits.cmake sets the GMEM_HIP_... macros), and whether
+// it works is asked of the device, or tried by the one who uses it. There are no contexts to push: the current device
+// is the thread's, and is set back. The library, and so its memory of last errors, is the one that the program uses.
+// Never run on hardware by this project: compiled, linked, and loaded on machines without a driver.
+#pragma once
+
+#include <hip/hip_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "device/backend.h"
+#include "device/gpu/error_class.h"
+
+namespace gm::device::gpu::vendor {
+
+inline constexpr const char* name = "hip";
+
+// ---- Errors --------------------------------------------------------------------------------------------------------
+
+using error = hipError_t;
+inline constexpr error success = hipSuccess;
+
+inline error_class classify(error which) noexcept {
+  switch (which) {
+    case hipSuccess:
+      return error_class::none;
+    case hipErrorNotReady:
+      return error_class::not_ready;
+    case hipErrorOutOfMemory:
+    case hipErrorRuntimeMemory:
+      return error_class::no_memory;
+    case hipErrorInsufficientDriver:
+    case hipErrorNoDevice:
+    case hipErrorNotInitialized:
+      return error_class::no_device;
+    case hipErrorNotSupported:
+      return error_class::lacking;
+    case hipErrorIllegalAddress:
+    case hipErrorLaunchTimeOut:
+    case hipErrorAssert:
+    case hipErrorLaunchFailure:
+    case hipErrorECCNotCorrectable:
+    case hipErrorContextIsDestroyed:
+    case hipErrorRuntimeOther:
+    case hipErrorUnknown:
+      return error_class::lost;
+    default:
+      return error_class::other;
+  }
+}
+
+inline const char* describe(error which) noexcept {
+  if (which == hipErrorNoDevice) return "there is no AMD driver with a device here";
+  return hipGetErrorString(which);
+}
+
+inline void forget_error(error) noexcept { static_cast<void>(hipGetLastError()); }
+
+// ---- Devices -------------------------------------------------------------------------------------------------------
+
+struct context {
+  int index = 0;
+};
+
+struct device_facts {
+  char name[64];
+  bool maps_memory;
+  bool waits_for_values;
+  bool copies_in_batches;
+};
+
+inline error start(int* count) noexcept { return hipGetDeviceCount(count); }
+
+inline error ask_device(int index, device_facts* facts) noexcept {
+  if (const error result = hipDeviceGetName(facts->name, sizeof facts->name, index); result != success) return result;
+  int maps_memory = GMEM_HIP_MAPS_MEMORY;
+#if GMEM_HIP_TELLS_WHETHER_IT_MAPS
+  if (hipDeviceGetAttribute(&maps_memory, hipDeviceAttributeVirtualMemoryManagementSupported, index) != success) {
+    maps_memory = 0;
+  }
+#endif
+  int waits_for_values = 0;
+#if GMEM_HIP_WAITS_FOR_VALUES
+  if (hipDeviceGetAttribute(&waits_for_values, hipDeviceAttributeCanUseStreamWaitValue, index) != success) {
+    waits_for_values = 0;
+  }
+#endif
+  facts->maps_memory = GMEM_HIP_MAPS_MEMORY != 0 && maps_memory != 0;
+  facts->waits_for_values = waits_for_values != 0;
+  facts->copies_in_batches = false;
+  return success;
+}
+
+inline error open_context(int index, context* result) noexcept {
+  result->index = index;
+  return success;
+}
+
+inline void close_context(const context&) noexcept {}
+
+class current {
+ public:
+  explicit current(const context& which) noexcept {
+    is_changed_ = hipGetDevice(&before_) == success && before_ != which.index && hipSetDevice(which.index) == success;
+  }
+  current(const current&) = delete;
+  current& operator=(const current&) = delete;
+  ~current() {
+    if (is_changed_) static_cast<void>(hipSetDevice(before_));
+  }
+
+ private:
+  int before_ = 0;
+  bool is_changed_;
+};
+
+inline void work_on(const context& which) noexcept { static_cast<void>(hipSetDevice(which.index)); }
+
+inline error memory_of(const context&, std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  const error result = hipMemGetInfo(&free, &total);
+  *free_bytes = free;
+  *total_bytes = total;
+  return result;
+}
+
+// Whether device `from` can be given access to the memory of device `to`.
+inline bool reaches(int from, int to) noexcept {
+  int can = 0;
+  return hipDeviceCanAccessPeer(&can, from, to) == success && can != 0;
+}
+
+// ---- Streams and events --------------------------------------------------------------------------------------------
+
+using stream = hipStream_t;
+using event = hipEvent_t;
+inline constexpr stream no_stream = nullptr;
+inline constexpr event no_event = nullptr;
+
+inline error create_stream(stream* result, bool independent) noexcept {
+  int least = 0;
+  int greatest = 0;
+  if (const error asked = hipDeviceGetStreamPriorityRange(&least, &greatest); asked != success) return asked;
+  // Streams of one priority may share a hardware queue, in which one that waits holds up the others.
+  return hipStreamCreateWithPriority(result, hipStreamNonBlocking, independent ? greatest : least);
+}
+
+inline error destroy_stream(stream which) noexcept { return hipStreamDestroy(which); }
+inline error synchronize_stream(stream which) noexcept { return hipStreamSynchronize(which); }
+
+inline error stream_is_whole(stream which) noexcept {
+  const error result = hipStreamQuery(which);
+  return result == hipErrorNotReady ? success : result;
+}
+
+// Blocking: a thread that waits for long sleeps.
+inline error create_event(event* result) noexcept {
+  return hipEventCreateWithFlags(result, hipEventDisableTiming | hipEventBlockingSync);
+}
+
+inline void destroy_event(event which) noexcept { static_cast<void>(hipEventDestroy(which)); }
+inline error record_event(event which, stream on) noexcept { return hipEventRecord(which, on); }
+inline error query_event(event which) noexcept { return hipEventQuery(which); }
+inline error synchronize_event(event which) noexcept { return hipEventSynchronize(which); }
+inline error wait_for_event(stream on, event which) noexcept { return hipStreamWaitEvent(on, which, 0); }
+
+// ---- Work ----------------------------------------------------------------------------------------------------------
+
+inline void* pointer(std::uint64_t address) noexcept { return reinterpret_cast<void*>(address); }
+
+inline error copy(const copy_run& run, stream on) noexcept {
+  hipMemcpyKind kind = hipMemcpyDeviceToDevice;
+  if (run.direction == direction::host_to_device) kind = hipMemcpyHostToDevice;
+  if (run.direction == direction::device_to_host) kind = hipMemcpyDeviceToHost;
+  return hipMemcpyAsync(pointer(run.destination), pointer(run.source), run.bytes, kind, on);
+}
+
+// HIP takes no lists.
+inline error copy_batch(const copy_run* runs, std::size_t count, stream on) noexcept {
+  error result = success;
+  for (std::size_t i = 0; i < count && result == success; ++i) result = copy(runs[i], on);
+  return result;
+}
+
+inline error copy_between_devices(const copy_run& run, int to, int from, stream on) noexcept {
+  return hipMemcpyPeerAsync(pointer(run.destination), to, pointer(run.source), from, run.bytes, on);
+}
+
+inline error fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, stream on) noexcept {
+  return hipMemsetAsync(pointer(destination), value, bytes, on);
+}
+
+struct flag {
+  std::uint64_t* host = nullptr;
+};
+
+// Waits for values are promised for signal memory only, which comes in words.
+inline error create_flag(flag* result) noexcept {
+  void* made = nullptr;
+#if GMEM_HIP_WAITS_FOR_VALUES
+  const error status = hipExtMallocWithFlags(&made, sizeof(std::uint64_t), hipMallocSignalMemory);
+#else
+  const error status = hipHostMalloc(&made, sizeof(std::uint64_t), hipHostMallocPortable);
+#endif
+  if (status != success) return status;
+  result->host = static_cast<std::uint64_t*>(made);
+  *result->host = 0;
+  return success;
+}
+
+#if GMEM_HIP_WAITS_FOR_VALUES
+inline error destroy_flag(const flag& which) noexcept { return hipFree(which.host); }
+
+inline error wait_for_value(stream on, const flag& which, std::uint64_t least) noexcept {
+  return hipStreamWaitValue64(on, which.host, least, hipStreamWaitValueGte, ~std::uint64_t{0});
+}
+#else
+inline error destroy_flag(const flag& which) noexcept { return hipHostFree(which.host); }
+inline error wait_for_value(stream, const flag&, std::uint64_t) noexcept { return hipErrorNotSupported; }
+#endif
+
+// Some releases declare hipLaunchHostFunc and do not have it; its forerunner is everywhere.
+inline error call_host(stream on, void (*function)(void*) noexcept, void* argument) noexcept {
+  struct host_call {
+    void (*function)(void*) noexcept;
+    void* argument;
+  };
+  auto* const made = new (std::nothrow) host_call{function, argument};
+  if (made == nullptr) return hipErrorOutOfMemory;
+  const auto run = [](hipStream_t, hipError_t, void* call) {
+    const host_call own = *static_cast<host_call*>(call);
+    delete static_cast<host_call*>(call);
+    own.function(own.argument);
+  };
+  const error result = hipStreamAddCallback(on, run, made, 0);
+  if (result != success) delete made;
+  return result;
+}
+
+// ---- Memory --------------------------------------------------------------------------------------------------------
+
+inline error allocate(std::uint64_t bytes, std::uint64_t* address) noexcept {
+  void* made = nullptr;
+  const error result = hipMalloc(&made, bytes);
+  *address = reinterpret_cast<std::uint64_t>(made);
+  return result;
+}
+
+inline error free_memory(std::uint64_t address) noexcept { return hipFree(pointer(address)); }
+
+#if GMEM_HIP_MAPS_MEMORY
+using memory = hipMemGenericAllocationHandle_t;
+inline constexpr memory no_memory = nullptr;
+
+inline error reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t* base) noexcept {
+  void* reserved = nullptr;
+  const error result = hipMemAddressReserve(&reserved, bytes, alignment, nullptr, 0);
+  *base = reinterpret_cast<std::uint64_t>(reserved);
+  return result;
+}
+
+inline error unreserve(std::uint64_t base, std::uint64_t bytes) noexcept {
+  return hipMemAddressFree(pointer(base), bytes);
+}
+
+inline error create_memory(const context& where, std::uint64_t bytes, memory* result) noexcept {
+  hipMemAllocationProp properties{};
+  properties.type = hipMemAllocationTypePinned;
+  properties.location.type = hipMemLocationTypeDevice;
+  properties.location.id = where.index;
+  return hipMemCreate(result, bytes, &properties, 0);
+}
+
+inline error release_memory(memory which) noexcept { return hipMemRelease(which); }
+
+inline error map(std::uint64_t address, std::uint64_t bytes, memory which) noexcept {
+  return hipMemMap(pointer(address), bytes, 0, which, 0);
+}
+
+inline error unmap(std::uint64_t address, std::uint64_t bytes) noexcept { return hipMemUnmap(pointer(address), bytes); }
+
+// At most 32 devices.
+inline error allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices, std::size_t count) noexcept {
+  hipMemAccessDesc access[32]{};
+  for (std::size_t i = 0; i < count; ++i) {
+    access[i].location.type = hipMemLocationTypeDevice;
+    access[i].location.id = devices[i];
+    access[i].flags = hipMemAccessFlagsProtReadWrite;
+  }
+  return hipMemSetAccess(pointer(address), bytes, access, count);
+}
+#else
+using memory = void*;
+inline constexpr memory no_memory = nullptr;
+inline error reserve(std::uint64_t, std::uint64_t, std::uint64_t*) noexcept { return hipErrorNotSupported; }
+inline error unreserve(std::uint64_t, std::uint64_t) noexcept { return hipErrorNotSupported; }
+inline error create_memory(const context&, std::uint64_t, memory*) noexcept { return hipErrorNotSupported; }
+inline error release_memory(memory) noexcept { return hipErrorNotSupported; }
+inline error map(std::uint64_t, std::uint64_t, memory) noexcept { return hipErrorNotSupported; }
+inline error unmap(std::uint64_t, std::uint64_t) noexcept { return hipErrorNotSupported; }
+inline error allow_access(std::uint64_t, std::uint64_t, const int*, std::size_t) noexcept {
+  return hipErrorNotSupported;
+}
+#endif
+
+inline error lock_host(void* host, std::size_t bytes) noexcept {
+  return hipHostRegister(host, bytes, hipHostRegisterPortable);
+}
+
+inline error unlock_host(void* host) noexcept { return hipHostUnregister(host); }
+
+}  // namespace gm::device::gpu::vendor

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// machine.h - a GPU driver made of plain memory and threads, for the tests of what the GPU backends share.
+//
+// It is as awkward as the real ones: streams are threads; a copy whose host side is not locked blocks its caller, or
+// reads the source at once; device addresses are numbers that the host cannot use, reserved so that the host may map
+// something of its own over them; access is given to devices one by one; an access that is not allowed loses the device
+// for good; calls need a current device, and a failing call leaves its error with the thread.
+// GM_FAKE_GPU says what is in the machine, in words with commas: "devices=3,memory=32M,delay_us=50". See description.
+// Locking: one lock over the tables, one a stream; none is held while work is done. Threads: any.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+
+namespace gm::fake_gpu {
+
+enum class code : int {
+  ok = 0,
+  not_ready,
+  out_of_memory,
+  no_driver,
+  not_supported,
+  illegal_address,  // final
+  device_lost,      // final
+  invalid_value,
+  invalid_handle,
+  no_current_device
+};
+const char* describe(code);
+
+struct description {
+  bool driver = true;
+  int devices = 1;
+  std::uint64_t memory_bytes = std::uint64_t{64} << 20;  // of each
+  std::uint64_t lockable_bytes = ~std::uint64_t{0};
+  bool maps_memory = true;
+  bool maps_for_real = true;  // off: the device says that it can map memory, and then refuses, as some drivers do
+  bool waits_for_values = true;
+  bool batches = true;
+  bool peers = true;
+  bool leaks = false;  // what goes to a device address also appears at the host's
+  std::uint32_t delay_us_max = 0;
+};
+
+// Functions that can be made to fail.
+enum class api : int {
+  create_stream,
+  create_event,
+  record_event,
+  wait_for_event,
+  copy,
+  fill,
+  wait_for_value,
+  create_flag,
+  allocate,
+  create_memory,
+  map,
+  allow_access,
+  lock_host,
+  count_
+};
+
+// One recording of an event.
+struct moment {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool has_happened = false;
+};
+
+struct event {
+  int device;
+  std::shared_ptr<moment> last;  // null: never recorded, which counts as happened
+};
+
+struct stream {
+  int device;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<code()>> work;
+  std::uint64_t submitted = 0;
+  std::uint64_t finished = 0;
+  bool is_ending = false;
+  std::minstd_rand random;
+  std::thread thread;
+};
+
+struct physical;  // memory of a device that may be mapped
+
+// ---- The driver ----------------------------------------------------------------------------------------------------
+
+code start(int* count);
+const description& machine();
+int current_device();  // -1: none
+void set_current_device(int index);
+code last_error();
+void forget_error();
+code memory_of(int device, std::uint64_t* free_bytes, std::uint64_t* total_bytes);
+
+code create_stream(stream** result);
+code destroy_stream(stream* which);
+code synchronize_stream(stream* which);
+code query_stream(stream* which);
+code create_event(event** result);
+void destroy_event(event* which);
+code record_event(event* which, stream* on);
+code query_event(event* which);
+code synchronize_event(event* which);
+code wait_for_event(stream* on, event* which);
+
+enum class way : int { to_device, to_host, on_device };
+code copy(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes, way where, stream* on);
+code fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, stream* on);
+code wait_for_value(stream* on, const std::uint64_t* flag, std::uint64_t least);
+code call_host(stream* on, void (*function)(void*), void* argument);
+code create_flag(std::uint64_t** result);
+code destroy_flag(std::uint64_t* flag);
+
+code allocate(std::uint64_t bytes, std::uint64_t* address);
+code free_memory(std::uint64_t address);
+code reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t* base);
+code unreserve(std::uint64_t base, std::uint64_t bytes);
+code create_memory(int device, std::uint64_t bytes, physical** result);
+code release_memory(physical* which);
+code map(std::uint64_t address, std::uint64_t bytes, physical* which);
+code unmap(std::uint64_t address, std::uint64_t bytes);
+code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices, std::size_t count);
+code lock_host(void* memory, std::size_t bytes);
+code unlock_host(void* memory);
+
+// ---- Among the files of the driver ---------------------------------------------------------------------------------
+
+// Begins a call: what it is made to fail with, or the current device's loss.
+code enter(api which);
+code enter();
+// The call's result, remembered by the thread when it is an error.
+code leave(code result);
+bool is_lost(int device);
+code loss_of(int device);
+void lose(int device, code why);
+void submit(stream* on, std::function<code()> work);
+bool is_locked(std::uint64_t address, std::uint64_t bytes);
+// By a device, or on its behalf: both ends of each are checked, and an access that is not allowed is illegal_address.
+code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes);
+code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes);
+
+}  // namespace gm::fake_gpu

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// memory.cpp - the fake driver's memory: allocations, reservations, frames and mappings, locked host memory.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+
+#include "fake_gpu/machine.h"
+#include "fake_gpu/world.h"
+
+namespace gm::fake_gpu {
+namespace {
+
+// Memory that costs nothing until it is touched, with other contents than zero where it is read first.
+std::shared_ptr<std::uint8_t[]> make_storage(std::uint64_t bytes) {
+  void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (got == MAP_FAILED) return nullptr;
+  return {static_cast<std::uint8_t*>(got), [bytes](std::uint8_t* gone) { munmap(gone, bytes); }};
+}
+
+bool take_bytes_locked(world& w, int device, std::uint64_t bytes) {
+  std::uint64_t& used = w.used_bytes[static_cast<std::size_t>(device)];
+  if (bytes > w.machine.memory_bytes - used) return false;
+  used += bytes;
+  return true;
+}
+
+// Addresses that nobody can use, as a driver's reservation is.
+std::uint64_t reserve_addresses(std::uint64_t bytes, std::uint64_t alignment) {
+  void* got = mmap(nullptr, bytes + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (got == MAP_FAILED) return 0;
+  const auto begin = reinterpret_cast<std::uint64_t>(got);
+  const std::uint64_t base = (begin + alignment - 1) / alignment * alignment;
+  if (base != begin) munmap(got, base - begin);
+  munmap(reinterpret_cast<void*>(base + bytes), begin + alignment - base);
+  return base;
+}
+
+// The part of a range that lies in one mapping which the device may access: its storage, and how much of it is there.
+std::shared_ptr<std::uint8_t[]> find(int device, std::uint64_t address, std::uint64_t* offset, std::uint64_t* bytes) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  auto found = w.mappings.upper_bound(address);
+  if (found == w.mappings.begin()) return nullptr;
+  --found;
+  const mapping& where = found->second;
+  *offset = address - found->first;
+  if (*offset >= where.bytes || where.may_access.count(device) == 0) return nullptr;
+  *bytes = std::min(*bytes, where.bytes - *offset);
+  return where.storage;
+}
+
+}  // namespace
+
+code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes) {
+  auto* to = static_cast<std::uint8_t*>(destination);
+  while (bytes != 0) {
+    std::uint64_t offset = 0;
+    std::uint64_t part = bytes;
+    const auto storage = find(device, source, &offset, &part);
+    if (storage == nullptr) return code::illegal_address;
+    std::memcpy(to, storage.get() + offset, part);
+    source += part;
+    to += part;
+    bytes -= part;
+  }
+  return code::ok;
+}
+
+code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes) {
+  const auto* from = static_cast<const std::uint8_t*>(source);
+  while (bytes != 0) {
+    std::uint64_t offset = 0;
+    std::uint64_t part = bytes;
+    const auto storage = find(device, destination, &offset, &part);
+    if (storage == nullptr) return code::illegal_address;
+    std::memcpy(storage.get() + offset, from, part);
+    if (machine().leaks) std::memcpy(reinterpret_cast<void*>(destination), from, part);
+    destination += part;
+    from += part;
+    bytes -= part;
+  }
+  return code::ok;
+}
+
+code allocate(std::uint64_t bytes, std::uint64_t* address) {
+  if (const code no = enter(api::allocate); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const int device = current_device();
+  if (!take_bytes_locked(w, device, bytes)) return leave(code::out_of_memory);
+  *address = reserve_addresses(bytes, std::uint64_t{2} << 20);
+  mapping made{bytes, make_storage(bytes), {}, true, device};
+  for (int i = 0; i < w.machine.devices; ++i) made.may_access.insert(i);  // the driver stages where it must
+  w.mappings.emplace(*address, std::move(made));
+  ++w.alive.allocations;
+  return code::ok;
+}
+
+code free_memory(std::uint64_t address) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto found = w.mappings.find(address);
+  if (found == w.mappings.end() || !found->second.is_allocation) return leave(code::invalid_value);
+  w.used_bytes[static_cast<std::size_t>(found->second.device)] -= found->second.bytes;
+  munmap(reinterpret_cast<void*>(address), found->second.bytes);
+  w.mappings.erase(found);
+  --w.alive.allocations;
+  return code::ok;
+}
+
+code reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t* base) {
+  if (const code no = enter(); no != code::ok) return leave(no);
+  *base = reserve_addresses(bytes, alignment);
+  if (*base == 0) return leave(code::out_of_memory);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  w.reservations.emplace(*base, bytes);
+  ++w.alive.reservations;
+  return code::ok;
+}
+
+// Whatever stands at the addresses goes, as with a driver.
+code unreserve(std::uint64_t base, std::uint64_t bytes) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto found = w.reservations.find(base);
+  if (found == w.reservations.end() || found->second != bytes) return leave(code::invalid_value);
+  munmap(reinterpret_cast<void*>(base), bytes);
+  w.reservations.erase(found);
+  --w.alive.reservations;
+  return code::ok;
+}
+
+code create_memory(int device, std::uint64_t bytes, physical** result) {
+  if (const code no = enter(api::create_memory); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  if (!take_bytes_locked(w, device, bytes)) return leave(code::out_of_memory);
+  *result = new physical{device, bytes, make_storage(bytes)};
+  ++w.alive.frames;
+  return code::ok;
+}
+
+code release_memory(physical* which) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  w.used_bytes[static_cast<std::size_t>(which->device)] -= which->bytes;
+  --w.alive.frames;
+  delete which;
+  return code::ok;
+}
+
+code map(std::uint64_t address, std::uint64_t bytes, physical* which) {
+  if (const code no = enter(api::map); no != code::ok) return leave(no);
+  if (!machine().maps_for_real) return leave(code::not_supported);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  auto reserved = w.reservations.upper_bound(address);
+  if (reserved == w.reservations.begin()) return leave(code::invalid_value);
+  --reserved;
+  if (address + bytes > reserved->first + reserved->second || w.mappings.count(address) != 0) {
+    return leave(code::invalid_value);
+  }
+  w.mappings.emplace(address, mapping{bytes, which->storage, {}, false, which->device});
+  ++w.alive.mappings;
+  return code::ok;
+}
+
+code unmap(std::uint64_t address, std::uint64_t bytes) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto found = w.mappings.find(address);
+  if (found == w.mappings.end() || found->second.is_allocation || found->second.bytes != bytes) {
+    return leave(code::invalid_value);
+  }
+  w.mappings.erase(found);
+  --w.alive.mappings;
+  return code::ok;
+}
+
+code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices, std::size_t count) {
+  if (const code no = enter(api::allow_access); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto found = w.mappings.find(address);
+  if (found == w.mappings.end() || found->second.bytes != bytes) return leave(code::invalid_value);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (devices[i] != found->second.device && !w.machine.peers) return leave(code::not_supported);
+  }
+  found->second.may_access.insert(devices, devices + count);
+  return code::ok;
+}
+
+code lock_host(void* memory, std::size_t bytes) {
+  if (const code no = enter(api::lock_host); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto begin = reinterpret_cast<std::uint64_t>(memory);
+  const auto next = w.locked.lower_bound(begin);
+  if (next != w.locked.end() && next->first < begin + bytes) return leave(code::invalid_value);
+  if (next != w.locked.begin() && std::prev(next)->first + std::prev(next)->second > begin) {
+    return leave(code::invalid_value);
+  }
+  if (bytes > w.machine.lockable_bytes - w.locked_bytes) return leave(code::out_of_memory);
+  w.locked.emplace(begin, bytes);
+  w.locked_bytes += bytes;
+  ++w.alive.locked_ranges;
+  return code::ok;
+}
+
+code unlock_host(void* memory) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto found = w.locked.find(reinterpret_cast<std::uint64_t>(memory));
+  if (found == w.locked.end()) return leave(code::invalid_value);
+  w.locked_bytes -= found->second;
+  w.locked.erase(found);
+  --w.alive.locked_ranges;
+  return code::ok;
+}
+
+bool is_locked(std::uint64_t address, std::uint64_t bytes) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const std::uint64_t end = address + bytes;
+  while (address < end) {
+    auto found = w.locked.upper_bound(address);
+    if (found == w.locked.begin()) return false;
+    --found;
+    if (address >= found->first + found->second) return false;
+    address = found->first + found->second;
+  }
+  return true;
+}
+
+}  // namespace gm::fake_gpu

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// fake_gpu/vendor.h - the fake driver of machine.h behind the seam of device/gpu/vendor.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+
+#include "device/backend.h"
+#include "device/gpu/error_class.h"
+#include "fake_gpu/machine.h"
+
+namespace gm::device::gpu::vendor {
+
+namespace fake = ::gm::fake_gpu;
+
+inline constexpr const char* name = "fakegpu";
+
+using error = fake::code;
+inline constexpr error success = fake::code::ok;
+
+inline error_class classify(error which) noexcept {
+  switch (which) {
+    case fake::code::ok:
+      return error_class::none;
+    case fake::code::not_ready:
+      return error_class::not_ready;
+    case fake::code::out_of_memory:
+      return error_class::no_memory;
+    case fake::code::no_driver:
+      return error_class::no_device;
+    case fake::code::not_supported:
+      return error_class::lacking;
+    case fake::code::illegal_address:
+    case fake::code::device_lost:
+      return error_class::lost;
+    default:
+      return error_class::other;
+  }
+}
+inline const char* describe(error which) noexcept { return fake::describe(which); }
+inline void forget_error(error) noexcept { fake::forget_error(); }
+
+struct context {
+  int index = -1;
+};
+struct device_facts {
+  char name[64];
+  bool maps_memory;
+  bool waits_for_values;
+  bool copies_in_batches;
+};
+
+inline error start(int* count) noexcept { return fake::start(count); }
+inline error ask_device(int index, device_facts* facts) noexcept {
+  std::snprintf(facts->name, sizeof facts->name, "fake GPU %d", index);
+  facts->maps_memory = fake::machine().maps_memory;
+  facts->waits_for_values = fake::machine().waits_for_values;
+  facts->copies_in_batches = fake::machine().batches;
+  return success;
+}
+error open_context(int index, context* result) noexcept;
+void close_context(const context& which) noexcept;
+
+class current {
+ public:
+  explicit current(const context& which) noexcept : before_(fake::current_device()) {
+    fake::set_current_device(which.index);
+  }
+  current(const current&) = delete;
+  current& operator=(const current&) = delete;
+  ~current() { fake::set_current_device(before_); }
+
+ private:
+  int before_;
+};
+inline void work_on(const context& which) noexcept { fake::set_current_device(which.index); }
+
+inline error memory_of(const context& which, std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
+  return fake::memory_of(which.index, free_bytes, total_bytes);
+}
+inline bool reaches(int, int) noexcept { return fake::machine().peers; }
+
+using stream = fake::stream*;
+using event = fake::event*;
+inline constexpr stream no_stream = nullptr;
+inline constexpr event no_event = nullptr;
+inline error create_stream(stream* result, bool) noexcept { return fake::create_stream(result); }
+inline error destroy_stream(stream which) noexcept { return fake::destroy_stream(which); }
+inline error synchronize_stream(stream which) noexcept { return fake::synchronize_stream(which); }
+inline error stream_is_whole(stream which) noexcept {
+  const error result = fake::query_stream(which);
+  return result == fake::code::not_ready ? success : result;
+}
+inline error create_event(event* result) noexcept { return fake::create_event(result); }
+inline void destroy_event(event which) noexcept { fake::destroy_event(which); }
+inline error record_event(event which, stream on) noexcept { return fake::record_event(which, on); }
+inline error query_event(event which) noexcept { return fake::query_event(which); }
+inline error synchronize_event(event which) noexcept { return fake::synchronize_event(which); }
+inline error wait_for_event(stream on, event which) noexcept { return fake::wait_for_event(on, which); }
+
+inline error copy(const copy_run& run, stream on) noexcept {
+  fake::way where = fake::way::on_device;
+  if (run.direction == direction::host_to_device) where = fake::way::to_device;
+  if (run.direction == direction::device_to_host) where = fake::way::to_host;
+  return fake::copy(run.destination, run.source, run.bytes, where, on);
+}
+inline error copy_batch(const copy_run* runs, std::size_t count, stream on) noexcept {
+  error result = success;
+  for (std::size_t i = 0; i < count && result == success; ++i) result = copy(runs[i], on);
+  return result;
+}
+inline error copy_between_devices(const copy_run& run, int, int, stream on) noexcept {
+  return fake::copy(run.destination, run.source, run.bytes, fake::way::on_device, on);
+}
+inline error fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, stream on) noexcept {
+  return fake::fill(destination, value, bytes, on);
+}
+
+struct flag {
+  std::uint64_t* host = nullptr;
+};
+inline error create_flag(flag* result) noexcept { return fake::create_flag(&result->host); }
+inline error destroy_flag(const flag& which) noexcept { return fake::destroy_flag(which.host); }
+inline error wait_for_value(stream on, const flag& which, std::uint64_t least) noexcept {
+  return fake::wait_for_value(on, which.host, least);
+}
+inline error call_host(stream on, void (*function)(void*) noexcept, void* argument) noexcept {
+  return fake::call_host(on, function, argument);
+}
+
+inline error allocate(std::uint64_t bytes, std::uint64_t* address) noexcept { return fake::allocate(bytes, address); }
+inline error free_memory(std::uint64_t address) noexcept { return fake::free_memory(address); }
+inline error reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t* base) noexcept {
+  return fake::reserve(bytes, alignment, base);
+}
+inline error unreserve(std::uint64_t base, std::uint64_t bytes) noexcept { return fake::unreserve(base, bytes); }
+
+using memory = fake::physical*;
+inline constexpr memory no_memory = nullptr;
+inline error create_memory(const context& where, std::uint64_t bytes, memory* result) noexcept {
+  return fake::create_memory(where.index, bytes, result);
+}
+inline error release_memory(memory which) noexcept { return fake::release_memory(which); }
+inline error map(std::uint64_t address, std::uint64_t bytes, memory which) noexcept {
+  return fake::map(address, bytes, which);
+}
+inline error unmap(std::uint64_t address, std::uint64_t bytes) noexcept { return fake::unmap(address, bytes); }
+inline error allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices, std::size_t count) noexcept {
+  return fake::allow_access(address, bytes, devices, count);
+}
+inline error lock_host(void* host, std::size_t bytes) noexcept { return fake::lock_host(host, bytes); }
+inline error unlock_host(void* host) noexcept { return fake::unlock_host(host); }
+
+}  // namespace gm::device::gpu::vendor

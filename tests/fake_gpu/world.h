@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// world.h - the fake driver's tables: what is alive, what is where. One for the process, behind one lock.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "fake_gpu/controls.h"
+#include "fake_gpu/machine.h"
+
+namespace gm::fake_gpu {
+
+inline constexpr int devices_max = 32;
+
+struct physical {
+  int device;
+  std::uint64_t bytes;
+  std::shared_ptr<std::uint8_t[]> storage;
+};
+
+struct mapping {
+  std::uint64_t bytes;
+  std::shared_ptr<std::uint8_t[]> storage;
+  std::set<int> may_access;
+  bool is_allocation;
+  int device;
+};
+
+struct world {
+  std::mutex mutex;
+  description machine;
+  census alive{};
+  std::array<std::uint64_t, devices_max> used_bytes{};
+  std::map<std::uint64_t, mapping> mappings;            // by address
+  std::map<std::uint64_t, std::uint64_t> reservations;  // base -> bytes
+  std::map<std::uint64_t, std::uint64_t> locked;        // begin -> bytes
+  std::uint64_t locked_bytes = 0;
+  std::array<std::atomic<int>, devices_max> losses{};  // code; ok: none
+  std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(api::count_)> failing{};
+  std::atomic<bool> failures_are_final{false};
+  std::atomic<std::uint64_t> blocked_calls{0};
+};
+
+world& the_world();
+
+}  // namespace gm::fake_gpu
