@@ -164,6 +164,19 @@ GM_API gm_status gm_stream_create(int node, gm_stream* stream);
 /* Wraps a cudaStream_t or hipStream_t; the native stream stays the program's. UNSUPPORTED where the node has none. */
 GM_API gm_status gm_stream_from_native(int node, void* native, gm_stream* stream);
 
+/* What a launch in the device's own API needs: kernel<<<grid, block, 0, (cudaStream_t)native.stream>>>(...). */
+typedef struct gm_native_stream {
+  char backend[16]; /* "cuda": stream is a cudaStream_t; "hip": a hipStream_t                                */
+  void* stream;     /* belongs to the gm_stream                                                              */
+  int device;       /* the number of its device in that API, which must be current for a launch              */
+  int has_failed;   /* 1: work queued before has failed. Launch nothing: gm_stream_synchronize says what     */
+} gm_native_stream;
+
+/* The stream as its device's API knows it. What is queued there takes its place in the stream's order: behind the
+ * copies of a scope that has begun, and ahead of the release of one that ends later. Good until the stream is
+ * destroyed. UNSUPPORTED where kernels are host code (the simulated device: gm_stream_launch). */
+GM_API gm_status gm_stream_native(gm_stream stream, gm_native_stream* native);
+
 /* Waits until all work queued so far is done. DEVICE when any of it failed: reported once, and work that was queued
  * behind the failure was not run. Until then scopes and copies on the stream are refused with DEVICE; and while scopes
  * are open on it the stream stays failed, since what they were to bring may be missing. */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "device/backend_loader.h"
 #include "evict/reclaim.h"
+#include "frame/shared_addresses.h"
 #include "platform/clock.h"
 
 namespace gm {
@@ -56,8 +57,11 @@ runtime::~runtime() {
     if (device == nullptr || device->handle == nullptr) continue;
     for (device::stream* stream : {device->to_device, device->to_host})
       if (stream != nullptr) device->api->stream_destroy(stream);
-    device->api->device_close(device->handle);
   }
+  // Its addresses may be a device's, and are given back before that goes.
+  vm.memory.destroy();
+  for (auto& device : vm.devices)
+    if (device != nullptr && device->handle != nullptr) device->api->device_close(device->handle);
   for (const loaded_backend& backend : backends_) backend.api->close(backend.handle);
 }
 
@@ -65,7 +69,7 @@ status runtime::start(const gm_options* given) {
   if (const status s = read_options(given, config_); s != status::ok) return s;
   set_log_level(config_.log);
   if (const status s = open_backends(); s != status::ok) return s;
-  if (const status s = vm.memory.create(config_.arena_bytes); s != status::ok) return s;
+  if (const status s = create_arena(); s != status::ok) return s;
   if (const status s = kernel_.open(vm.memory, config_.fault_mode); s != status::ok) return s;
   vm.cpu = &kernel_;
   vm.retry_deferred_frees = retry_deferred_frees;
@@ -75,6 +79,21 @@ status runtime::start(const gm_options* given) {
   vm.extents.create(config_.arena_bytes, vm.memory.user_base());
   if (const status s = moves.create(vm.stats.metadata_bytes); s != status::ok) return s;
   return status::ok;
+}
+
+// At a device's own addresses where one has a window that the host may share; anywhere otherwise.
+status runtime::create_arena() {
+  for (unsigned n = 1; n < vm.nodes; ++n) {
+    device_node& d = vm.device(n);
+    if (!d.windowed() || (d.info.capabilities & device::may_share_addresses) == 0) continue;
+    if (vm.memory.create(config_.arena_bytes, d.info.window_base) == status::ok &&
+        addresses_are_shared(d, vm.memory) == status::ok)
+      return status::ok;
+    log_line(log_level::info, "node %u: pointers differ by a constant on the device: %s", n, last_error());
+    vm.memory.destroy();
+    break;
+  }
+  return vm.memory.create(config_.arena_bytes);
 }
 
 status runtime::open_backends() {

@@ -65,6 +65,7 @@ class runtime {
   const std::vector<loaded_backend>& backends() const { return backends_; }
 
  private:
+  status create_arena();
   status open_backends();
   status open_device(const loaded_backend&, std::uint32_t index);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // streams.cpp - entry points: streams and scopes.
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <new>
@@ -48,6 +49,24 @@ gm_status gm_stream_create(int node, gm_stream* stream) { return make_stream(nod
 
 gm_status gm_stream_from_native(int node, void* native, gm_stream* stream) {
   return make_stream(node, stream, native, true);
+}
+
+gm_status gm_stream_native(gm_stream stream, gm_native_stream* native) {
+  if (const gm_status s = need_stream(stream); s != GM_OK) return s;
+  if (native == nullptr) return to_c(fail(status::invalid_argument, "native is null"));
+  const device::backend_table& api = *stream->device->api;
+  if ((stream->device->info.capabilities & device::has_native_streams) == 0)
+    return to_c(fail(status::unsupported, "streams of node %u (%s) are known to no other API: use gm_stream_launch",
+                     stream->node, stream->device->info.name));
+  device::native_stream found{};
+  const gm_status asked = api.stream_native(stream->handle, &found);
+  if (const status s = device::check_device(api, asked, "asking for a native stream"); s != status::ok) return to_c(s);
+  *native = {};
+  std::snprintf(native->backend, sizeof native->backend, "%s", api.name);
+  native->stream = found.handle;
+  native->device = found.device;
+  native->has_failed = found.has_failed ? 1 : 0;
+  return GM_OK;
 }
 
 gm_status gm_stream_synchronize(gm_stream stream) {

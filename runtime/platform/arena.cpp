@@ -36,16 +36,34 @@ std::uintptr_t map_aligned(int fd, std::uint64_t bytes) {
   return base;
 }
 
+// Over what stands at these addresses, and back to addresses that are only reserved.
+std::uintptr_t map_over(std::uintptr_t base, int fd, std::uint64_t bytes) {
+  const int over = MAP_FIXED | MAP_NORESERVE;
+  void* mapped = mmap(reinterpret_cast<void*>(base), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | over, fd, 0);
+  return mapped == MAP_FAILED ? 0 : base;
+}
+
+void give_back_over(std::uintptr_t base, std::uint64_t bytes) {
+  mmap(reinterpret_cast<void*>(base), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
 }  // namespace
 
-status arena::create(std::uint64_t bytes) {
-  GM_CHECK(fd_ < 0 && bytes % block_bytes == 0);
+status arena::create(std::uint64_t bytes, std::uintptr_t user_base) {
+  const status s = map_all(bytes, user_base);
+  if (s != status::ok) destroy();
+  return s;
+}
+
+status arena::map_all(std::uint64_t bytes, std::uintptr_t user_base) {
+  GM_CHECK(fd_ < 0 && bytes % block_bytes == 0 && user_base % block_bytes == 0);
   fd_ = memfd_create("gmem", MFD_CLOEXEC);
   if (fd_ < 0) return fail_errno("memfd_create for the arena");
   if (ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
     return fail_errno("sizing the arena to %llu bytes", static_cast<unsigned long long>(bytes));
   bytes_ = bytes;
-  user_ = map_aligned(fd_, bytes);
+  user_ = user_base != 0 ? map_over(user_base, fd_, bytes) : map_aligned(fd_, bytes);
+  user_is_lent_ = user_base != 0 && user_ != 0;
   if (user_ == 0)
     return fail_errno("mapping an arena of %llu bytes (a smaller GM_ARENA_SIZE or a larger `ulimit -v` helps)",
                       static_cast<unsigned long long>(bytes));
@@ -59,10 +77,20 @@ status arena::create(std::uint64_t bytes) {
   return status::ok;
 }
 
-arena::~arena() {
-  unmap(user_, bytes_);
+arena::~arena() { destroy(); }
+
+void arena::destroy() {
+  if (user_is_lent_) {
+    give_back_over(user_, bytes_);
+  } else {
+    unmap(user_, bytes_);
+  }
   unmap(alias_, bytes_);
   if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+  bytes_ = 0;
+  user_ = alias_ = 0;
+  user_is_lent_ = false;
 }
 
 status arena::populate(byte_range range) const {

@@ -5,6 +5,8 @@
 //   alias mapping   the same bytes elsewhere. The runtime and the copy engines use host pages only through it, so that
 //                   a transfer never faults on its own memory.
 // A host page exists in the memfd once it is populated (or first written through the alias) and until it is punched.
+// The user mapping may be laid over addresses that a device has reserved as its window, so that a pointer is the same on
+// both sides: the device's page tables and the CPU's are apart. The reservation is the device's, and gets them back.
 // Both mappings are MADV_DONTFORK and the memfd is close-on-exec: a child that touches the arena gets SIGSEGV.
 // No locks: offsets are the caller's, whose block locks order what is done to one page.
 #pragma once
@@ -24,8 +26,11 @@ class arena {
   arena& operator=(const arena&) = delete;
   ~arena();
 
-  // bytes: a multiple of block_bytes. On failure nothing is mapped.
-  status create(std::uint64_t bytes);
+  // bytes: a multiple of block_bytes. user_base: where a device has reserved so many addresses, aligned to a block; 0:
+  // anywhere. On failure nothing is mapped.
+  status create(std::uint64_t bytes, std::uintptr_t user_base = 0);
+  // As before create(). A device that lent its addresses has them back then: before it closes.
+  void destroy();
 
   std::uint64_t bytes() const { return bytes_; }
   std::uintptr_t user_base() const { return user_; }
@@ -41,10 +46,13 @@ class arena {
   status punch(byte_range) const;
 
  private:
+  status map_all(std::uint64_t bytes, std::uintptr_t user_base);
+
   int fd_ = -1;
   std::uint64_t bytes_ = 0;
   std::uintptr_t user_ = 0;
   std::uintptr_t alias_ = 0;
+  bool user_is_lent_ = false;
 };
 
 }  // namespace gm

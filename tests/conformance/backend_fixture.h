@@ -86,14 +86,19 @@ inline std::vector<flavour> flavours() {
           {"gpu_late", "fakegpu", gpu, "delay_us=100"}};
 }
 
-// The fake GPU passes for CUDA, in a folder of its own.
+// The fake GPU passes for CUDA, in a folder of its own, where its own tests are too.
+inline std::string file_of(const std::string& backend, const std::string& folder) {
+  if (backend != "fakegpu") return folder + "/libgmem-" + backend + ".so";
+  const std::string inside = folder + "/fake_gpu/libgmem-cuda.so";
+  return access(inside.c_str(), R_OK) == 0 ? inside : folder + "/libgmem-cuda.so";
+}
+
 inline std::string backend_path(const std::string& backend) {
-  const std::string file = backend == "fakegpu" ? "/fake_gpu/libgmem-cuda.so" : "/libgmem-" + backend + ".so";
-  if (const char* folder = std::getenv("GM_CONFORMANCE_BACKEND_DIR")) return folder + file;
+  if (const char* folder = std::getenv("GM_CONFORMANCE_BACKEND_DIR")) return file_of(backend, folder);
   char self[PATH_MAX] = {};
-  if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return "." + file;
+  if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return file_of(backend, ".");
   const std::string path = self;
-  return path.substr(0, path.rfind('/')) + file;
+  return file_of(backend, path.substr(0, path.rfind('/')));
 }
 
 // Null, with the loader's words in *error.

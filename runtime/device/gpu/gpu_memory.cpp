@@ -29,27 +29,28 @@ gm_status gpu_memory::open(const vendor::context& context, bool may_map, std::ui
   context_ = context;
   peers_ = std::move(peers);
   if (!may_map || window_bytes == 0) return GM_OK;
-  blocks_.resize(window_bytes / frame_bytes);
+  blocks_.reset(static_cast<block*>(std::calloc(window_bytes / frame_bytes, sizeof(block))));
+  if (blocks_ == nullptr) return fail(GM_ERROR_NO_MEMORY, "no memory for a table of the window's blocks");
   idle_.reserve(idle_frames_max);
   reserve_window(window_bytes);
   if (has_window() && !window_works()) {
     ignore(vendor::unreserve(window_base_, window_bytes_));
     window_base_ = 0;
   }
-  if (!has_window()) blocks_.clear();
   return GM_OK;
 }
 
 void gpu_memory::close() noexcept {
-  for (std::uint64_t i = 0; i < blocks_.size(); ++i) {
+  for (std::uint64_t i = 0; taken_ != 0; ++i) {
     if (!blocks_[i].is_taken) continue;
     ignore(vendor::unmap(window_base_ + i * frame_bytes, frame_bytes));
     ignore(vendor::release_memory(blocks_[i].frame));
+    --taken_;
   }
   for (const vendor::memory frame : idle_) ignore(vendor::release_memory(frame));
   for (const auto& [address, bytes] : ranges_) ignore(vendor::free_memory(address));
   if (has_window()) ignore(vendor::unreserve(window_base_, window_bytes_));
-  blocks_.clear();
+  blocks_.reset();
   idle_.clear();
   ranges_.clear();
   window_base_ = 0;
@@ -137,6 +138,7 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
     const std::scoped_lock lock(mutex_);
     if (place.is_taken) return fail(GM_ERROR_INVALID_ARGUMENT, "offset %#llx has a piece already", ull(offset));
     place.is_taken = true;
+    ++taken_;
     if (!idle_.empty()) {
       frame = idle_.back();
       idle_.pop_back();
@@ -148,7 +150,10 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
     if (status != GM_OK) give_back_frame(frame);
   }
   const std::scoped_lock lock(mutex_);
-  place.is_taken = status == GM_OK;
+  if (status != GM_OK) {
+    place.is_taken = false;
+    --taken_;
+  }
   place.frame = status == GM_OK ? frame : vendor::no_memory;
   if (status == GM_OK) *address = window_base_ + offset;
   return status;
@@ -194,6 +199,7 @@ void gpu_memory::piece_destroy_in_window(std::uint64_t offset) noexcept {
   give_back_frame(frame);
   const std::scoped_lock lock(mutex_);
   place.is_taken = false;
+  --taken_;
 }
 
 void gpu_memory::give_back_frame(vendor::memory frame) noexcept {

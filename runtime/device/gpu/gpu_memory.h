@@ -12,7 +12,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -43,10 +45,14 @@ class gpu_memory {
   bool contains(std::uint64_t address) const noexcept;
 
  private:
-  // What a block of the window holds.
+  // What a block of the window holds. All zero is none.
   struct block {
-    vendor::memory frame = vendor::no_memory;
-    bool is_taken = false;  // also while its frame is being mapped or unmapped
+    vendor::memory frame;
+    bool is_taken;  // also while its frame is being mapped or unmapped
+  };
+  static_assert(vendor::no_memory == vendor::memory{});
+  struct free_deleter {
+    void operator()(block* blocks) const noexcept { std::free(blocks); }
   };
 
   void reserve_window(std::uint64_t window_bytes) noexcept;
@@ -66,7 +72,8 @@ class gpu_memory {
   std::uint64_t window_bytes_ = 0;
 
   mutable std::mutex mutex_;
-  std::vector<block> blocks_;                      // of the window
+  std::unique_ptr<block[], free_deleter> blocks_;  // of the window; untouched ones cost nothing
+  std::uint64_t taken_ = 0;                        // blocks
   std::vector<vendor::memory> idle_;               // frames mapped nowhere; has room for all of them
   std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
 };

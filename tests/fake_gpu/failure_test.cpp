@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// What GPU backends do when the driver says no, once or for good, at every call.
+#include <functional>
+
+#include "fake_gpu/fake_gpu_fixture.h"
+
+namespace gm::conformance {
+namespace {
+
+class gpu_failure_test : public fake_gpu_test {
+ protected:
+  // What one unit did: it was refused, or its callback came once.
+  struct unit_watch {
+    gm_status enqueued = GM_OK;
+    outcome result;
+    bool is_settled() const { return enqueued != GM_OK ? result.calls == 0 : result.calls == 1; }
+  };
+};
+
+TEST_F(gpu_failure_test, a_unit_refused_at_its_first_run_is_the_callers_error) {
+  ASSERT_NO_FATAL_FAILURE(open_machine("batches=0"));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  registered_bytes host(*this, 8192, 7);
+  fail_call(api::copy, 1);
+  outcome result;
+  fence completion{nullptr, 77};
+  EXPECT_EQ(copy(on, memory.address, host.address(), 8192, direction::host_to_device, &outcome::record, &result,
+                 &completion),
+            GM_ERROR_NO_MEMORY);
+  EXPECT_EQ(completion, (fence{nullptr, 77}));
+  EXPECT_EQ(table->stream_synchronize(on), GM_OK);
+  EXPECT_EQ(result.calls, 0);
+}
+
+TEST_F(gpu_failure_test, a_unit_refused_half_way_fails_and_what_is_behind_is_skipped) {
+  ASSERT_NO_FATAL_FAILURE(open_machine("batches=0"));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  upload(on, memory.address, bytes(8192, 0));
+  registered_bytes host(*this, 8192, 7);
+  std::vector<copy_run> runs;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    runs.push_back({memory.address + i * 2048, host.address() + i * 2048, 2048, direction::host_to_device});
+  }
+  fail_call(api::copy, 3);
+  outcome failed;
+  outcome skipped;
+  ASSERT_EQ(table->transfer(on, nullptr, 0, runs.data(), runs.size(), &outcome::record, &failed, nullptr), GM_OK);
+  ASSERT_EQ(fill(on, memory.address, 8192, 9, &outcome::record, &skipped), GM_OK);
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_NO_MEMORY);
+  EXPECT_NE(error().find("out of memory"), std::string::npos) << error();
+  EXPECT_EQ(failed.status, GM_ERROR_NO_MEMORY);
+  EXPECT_EQ(skipped.status, GM_ERROR_NO_MEMORY);
+  bytes expected(8192, 0);
+  std::fill_n(expected.begin(), 4096, std::uint8_t{7});
+  EXPECT_EQ(download(on, memory.address, 8192), expected);
+  EXPECT_EQ(table->stream_synchronize(on), GM_OK);
+}
+
+TEST_F(gpu_failure_test, an_event_that_cannot_be_recorded_is_no_hang) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(""));
+  stream* on = create_stream();
+  fail_call(api::record_event, 1);
+  outcome result;
+  fence completion;
+  ASSERT_EQ(table->fence_record(on, &outcome::record, &result, &completion), GM_OK);
+  table->fence_wait(completion);
+  EXPECT_EQ(result.status, GM_ERROR_DEVICE);
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
+  EXPECT_EQ(table->stream_synchronize(on), GM_OK);
+}
+
+TEST_F(gpu_failure_test, an_illegal_access_loses_the_device_and_nothing_hangs) {
+  ASSERT_NO_FATAL_FAILURE(open_machine("devices=2"));
+  stream* on = create_stream();
+  stream* waiting = create_stream(stream_ordinary, 1);
+  stream* other = create_stream(stream_independent);
+  gate& held = close_gate(on);
+  held.wait_entered();
+  const piece memory = create_piece();
+  outcome results[4];
+  fence end;
+  ASSERT_EQ(fill(on, memory.address + 100 * frame_bytes, 100, 1, &outcome::record, &results[0]), GM_OK);
+  ASSERT_EQ(fill(on, memory.address, 100, 1, &outcome::record, &results[1], &end), GM_OK);
+  ASSERT_EQ(table->stream_wait(waiting, end), GM_OK);
+  ASSERT_EQ(table->fence_record(waiting, &outcome::record, &results[2], nullptr), GM_OK);
+  held.open();
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
+  EXPECT_NE(error().find("an illegal memory access was encountered"), std::string::npos) << error();
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE) << "for good";
+  EXPECT_EQ(results[0].status, GM_ERROR_DEVICE);
+  EXPECT_EQ(results[1].status, GM_ERROR_DEVICE);
+  EXPECT_EQ(table->stream_synchronize(waiting), GM_OK) << "the other device is whole";
+  EXPECT_EQ(results[2].status, GM_OK);
+  // Whatever comes later says the same.
+  EXPECT_EQ(fill(other, memory.address, 1, 1, &outcome::record, &results[3]), GM_ERROR_DEVICE);
+  EXPECT_NE(error().find("an illegal memory access was encountered"), std::string::npos) << error();
+  std::uint64_t address = 0;
+  EXPECT_EQ(table->piece_create(devices[0], 50 * frame_bytes, 1, &address), GM_ERROR_DEVICE);
+  stream* none = nullptr;
+  EXPECT_EQ(table->stream_create(devices[0], stream_ordinary, &none), GM_ERROR_DEVICE);
+  native_stream native{};
+  ASSERT_EQ(table->stream_native(on, &native), GM_OK);
+  EXPECT_TRUE(native.has_failed);
+  EXPECT_EQ(results[3].calls, 0);
+}
+
+TEST_F(gpu_failure_test, a_device_lost_behind_closed_gates_lets_go_of_everybody) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(""));
+  std::vector<stream*> streams;
+  std::vector<gate*> gates;
+  outcome results;
+  const piece memory = create_piece();
+  bytes host(100'000);
+  for (int i = 0; i < 4; ++i) {
+    streams.push_back(create_stream(i % 2 == 0 ? stream_ordinary : stream_independent));
+    gates.push_back(&close_gate(streams.back()));
+    gates.back()->wait_entered();
+    ASSERT_EQ(copy(streams.back(), address_of(host.data()), memory.address, host.size(), direction::device_to_host,
+                   &outcome::record, &results),
+              GM_OK);
+    ASSERT_EQ(table->fence_record(streams.back(), &outcome::record, &results, nullptr), GM_OK);
+  }
+  gpu->lose(0);
+  for (gate* each : gates) each->open();
+  for (stream* each : streams) EXPECT_EQ(table->stream_synchronize(each), GM_ERROR_DEVICE);
+  EXPECT_EQ(results.calls, 8);
+  EXPECT_EQ(results.status, GM_ERROR_DEVICE);
+  EXPECT_NE(error().find("has fallen off the bus"), std::string::npos) << error();
+}
+
+// ---- Every call ----------------------------------------------------------------------------------------------------
+
+class every_call_test : public gpu_failure_test, public testing::WithParamInterface<int> {
+ protected:
+  // A bit of everything on two streams. However it goes, every unit is settled when it returns.
+  void use_everything() {
+    std::vector<std::unique_ptr<unit_watch>> units;
+    const auto watch = [&](const std::function<gm_status(outcome&)>& enqueue) {
+      units.push_back(std::make_unique<unit_watch>());
+      units.back()->enqueued = enqueue(units.back()->result);
+    };
+    stream* first = nullptr;
+    stream* second = nullptr;
+    std::uint64_t address = 0;
+    static_cast<void>(table->stream_create(devices[0], stream_ordinary, &first));
+    static_cast<void>(table->stream_create(devices[0], stream_independent, &second));
+    const bool has_piece = table->piece_create(devices[0], 0, 1, &address) == GM_OK;
+    bytes locked(64 * kib, 1);
+    bytes pageable(100 * kib, 2);
+    const bool is_locked = table->host_register(opened, locked.data(), locked.size()) == GM_OK;
+    for (stream* on : {first, second}) {
+      if (on == nullptr || !has_piece) continue;
+      std::vector<copy_run> runs;
+      for (std::uint64_t i = 0; i < 4; ++i) {
+        runs.push_back({address + i * 100, address_of(locked.data()) + i * 100, 100, direction::host_to_device});
+      }
+      const fill_run fills[] = {{address, 1000, 3}, {address + 5000, 10, 4}};
+      watch([&](outcome& o) {
+        return table->transfer(on, fills, 2, runs.data(), runs.size(), &outcome::record, &o, nullptr);
+      });
+      watch([&](outcome& o) {
+        return copy(on, address_of(pageable.data()), address, pageable.size(), direction::device_to_host,
+                    &outcome::record, &o);
+      });
+      static_cast<void>(table->call(
+          on, [](void*) {}, nullptr));
+      fence end;
+      watch([&](outcome& o) { return table->fence_record(on, &outcome::record, &o, &end); });
+      stream* const other = on == first ? second : first;
+      if (other != nullptr) static_cast<void>(table->stream_wait(other, end));
+      if (other != nullptr) {
+        watch([&](outcome& o) { return fill(other, address, 10, 5, &outcome::record, &o); });
+      }
+    }
+    for (stream* on : {first, second}) {
+      if (on == nullptr) continue;
+      static_cast<void>(table->stream_synchronize(on));
+      table->stream_destroy(on);
+    }
+    for (const auto& each : units) EXPECT_TRUE(each->is_settled());
+    if (is_locked) table->host_unregister(opened, locked.data(), locked.size());
+    if (has_piece) table->piece_destroy(devices[0], 0, 1, address);
+  }
+
+  void fail_at_every(bool finally) {
+    for (std::uint64_t n = 1; n <= 30; ++n) {
+      ASSERT_NO_FATAL_FAILURE(open_machine(n % 2 == 0 ? "batches=0" : "batches=0,maps=0"));
+      (finally ? gpu->fail_call_finally : gpu->fail_call)(GetParam(), n);
+      use_everything();
+      gpu->fail_call(GetParam(), 0);
+      if (!finally) use_everything();  // and it all works again
+      EXPECT_EQ(gpu->last_error(), 0);
+      close_session();
+      devices.clear();
+      ASSERT_EQ(gpu->count(), census{}) << "n = " << n;
+    }
+  }
+};
+
+TEST_P(every_call_test, may_be_refused_once) { fail_at_every(false); }
+TEST_P(every_call_test, may_lose_the_device) { fail_at_every(true); }
+
+constexpr const char* names_of_calls[] = {
+    "create_stream",  "create_event", "record_event", "wait_for_event", "copy", "fill",
+    "wait_for_value", "create_flag",  "allocate",     "create_memory",  "map",  "allow_access",
+    "lock_host"};
+static_assert(std::size(names_of_calls) == static_cast<std::size_t>(api::count_));
+
+INSTANTIATE_TEST_SUITE_P(fake_gpu, every_call_test, testing::Range(0, static_cast<int>(api::count_)),
+                         [](const auto& call) { return std::string(names_of_calls[call.param]); });
+
+}  // namespace
+}  // namespace gm::conformance
