@@ -3,13 +3,9 @@
 #ifndef GMEM_KERNELS_AXPY_HPP
 #define GMEM_KERNELS_AXPY_HPP
 
-#include <cstddef>
+#include <gmem/parallel.hpp>
 
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define GM_KERNEL __host__ __device__
-#else
-#define GM_KERNEL
-#endif
+#include <cstddef>
 
 namespace gm::kernels {
 
@@ -19,7 +15,7 @@ struct axpy {
   const float* x;
   float* y;
 
-  GM_KERNEL void operator()(std::size_t i) const { y[i] += a * x[i]; }
+  GM_HOST_DEVICE void operator()(std::size_t i) const { y[i] += a * x[i]; }
 };
 
 }  // namespace gm::kernels

@@ -42,14 +42,14 @@ class relative_link {
   relative_link(const relative_link&) = delete;
   relative_link& operator=(const relative_link&) = delete;
 
-  node* get() const { return distance_ == 0 ? nullptr : reinterpret_cast<node*>(address() + distance_); }
-  relative_link& operator=(node* target) {
+  GM_HOST_DEVICE node* get() const { return distance_ == 0 ? nullptr : reinterpret_cast<node*>(address() + distance_); }
+  GM_HOST_DEVICE relative_link& operator=(node* target) {
     distance_ = target == nullptr ? 0 : reinterpret_cast<std::intptr_t>(target) - address();
     return *this;
   }
 
  private:
-  std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(this); }
+  GM_HOST_DEVICE std::intptr_t address() const { return reinterpret_cast<std::intptr_t>(this); }
 
   std::intptr_t distance_ = 0;
 };

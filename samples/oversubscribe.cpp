@@ -29,7 +29,7 @@ constexpr std::size_t data_to_budget = 4;
 constexpr std::size_t chunks_to_budget = 4;  // four chunks fit at once
 constexpr std::size_t words_a_sum = 4096;
 
-std::uint64_t scramble(std::uint64_t x) {
+GM_HOST_DEVICE std::uint64_t scramble(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
   return x ^ (x >> 31);

@@ -47,7 +47,8 @@ void scatter(std::uint8_t* board) {
 }
 
 // One cell of the next board. The edge of the board is dead: its cells stay 0.
-std::uint8_t next_cell(const std::uint8_t* board, const std::uint8_t* table, std::size_t row, std::size_t column) {
+GM_HOST_DEVICE std::uint8_t next_cell(const std::uint8_t* board, const std::uint8_t* table, std::size_t row,
+                                      std::size_t column) {
   if (row == 0 || row == height - 1 || column == 0 || column == width - 1) return 0;
   const std::uint8_t* here = board + row * width + column;
   const std::uint8_t *above = here - width, *below = here + width;

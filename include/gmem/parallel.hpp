@@ -7,12 +7,17 @@
 //   gm::parallel_for(stream, x.size(), GM_LAMBDA(size_t i) { a[i] *= 2; });
 //
 // The body sees copies of what it captures, made by the call: pointers in it must be gm::device_pointer addresses, and
-// what they point to must be within an open scope on the stream. Compiled by a host compiler, as here, kernels run on
-// devices whose kernels are host code (the simulated device); on others parallel_for throws UNSUPPORTED.
+// what they point to must be within an open scope on the stream.
+// A source compiled by nvcc or hipcc launches kernels on the devices of that compiler, and runs on the host for devices
+// whose kernels are host code (the simulated device); compiled by a host compiler it has the latter only. On a device
+// that it has no kernel for parallel_for throws UNSUPPORTED.
+// nvcc needs --extended-lambda, and allows GM_LAMBDA in functions that have a name and are not private; in a header
+// they must be static, or the lambda of one source calls nothing when another's copy of the function is taken.
 #ifndef GMEM_PARALLEL_HPP
 #define GMEM_PARALLEL_HPP
 
 #include <gmem/gmem.h>
+#include <gmem/device_launch.hpp>
 #include <gmem/error.hpp>
 #include <gmem/stream.hpp>
 
@@ -67,8 +72,9 @@ class host_kernel {
 // Calls body(i) once for every i of [0, count), in parallel and in no order, behind the work queued on the stream; the
 // host goes on meanwhile. stream: a gm::stream, a gm_stream, or nullptr for the first device, and done on return.
 // count 0 is nothing to do. The body is called through const, from several threads at once, and must not throw (an
-// exception that leaves it ends the program). It is moved to the heap and destroyed when the kernel is done, or when
-// the stream has failed and skips it: the stream's synchronize() then says so.
+// exception that leaves it ends the program). On the host it is moved to the heap and destroyed when the kernel is
+// done; a device gets a copy of its bytes, so there it must be trivially copyable. When the stream has failed it is
+// destroyed and not called: the stream's synchronize() then says so.
 // Throws gm::error: INVALID_ARGUMENT, NO_MEMORY, UNSUPPORTED (see above), DEVICE (with nullptr: the kernel failed);
 // std::bad_alloc. Nothing is queued then.
 template <class Body>
@@ -81,6 +87,7 @@ void parallel_for(gm_stream stream, std::size_t count, Body body) {
     own.synchronize();
     return;
   }
+  if (detail::launch_on_device(stream, count, body)) return;
   using kernel = detail::host_kernel<Body>;
   auto block = std::make_unique<kernel>(std::move(body));
   check(gm_stream_launch(stream, count, &kernel::run, &kernel::finish, block.get()));

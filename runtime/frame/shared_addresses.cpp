@@ -73,14 +73,12 @@ status with_a_frame(device_node& device, const arena& memory, std::uint64_t addr
   std::memset(&back, 0, sizeof back);
   if (!write_memory(memory.user(0), host)) return fail_errno("writing to the arena below a mapped frame");
   if (const status s = expect_host(memory, host, "below a mapped frame"); s != status::ok) return s;
-  if (const status s = copy(device, address, reinterpret_cast<std::uint64_t>(&frame), device::direction::host_to_device);
-      s != status::ok)
-    return s;
+  const auto from = reinterpret_cast<std::uint64_t>(&frame);
+  if (const status s = copy(device, address, from, device::direction::host_to_device); s != status::ok) return s;
   if (const status s = expect_host(memory, host, "after a copy to the device"); s != status::ok) return s;
   if (!write_memory(memory.user(0), later)) return fail_errno("writing to the arena again");
-  if (const status s = copy(device, reinterpret_cast<std::uint64_t>(&back), address, device::direction::device_to_host);
-      s != status::ok)
-    return s;
+  const auto to = reinterpret_cast<std::uint64_t>(&back);
+  if (const status s = copy(device, to, address, device::direction::device_to_host); s != status::ok) return s;
   if (!same(back, frame)) return fail(status::unsupported, "the device's bytes are not its own");
   return expect_host(memory, later, "after a copy from the device");
 }

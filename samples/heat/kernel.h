@@ -13,7 +13,8 @@
 namespace heat {
 
 // Queues it: every float of next is written. The addresses are the device's; what they point to is within a scope.
-inline void queue_step(gm::stream& stream, const float* now, float* next, const task& t) {
+// static: nvcc makes of a lambda something that belongs to one source.
+static void queue_step(gm::stream& stream, const float* now, float* next, const task& t) {
   const std::size_t row = t.row(), inside = t.count() - 2 * row;
   gm::parallel_for(
       stream, 2 * row, GM_LAMBDA(std::size_t i) {

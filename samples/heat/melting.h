@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <gmem/parallel.hpp>
 #include <span>
 #include <string>
 #include <utility>
@@ -31,7 +32,7 @@ inline constexpr std::size_t rim_rows_max = 8;          // that it repaints
 inline constexpr float flow = 0.125F;
 
 // What becomes of the float at `here`; row: how many floats a row has.
-inline float diffused(const float* here, std::size_t row) {
+GM_HOST_DEVICE inline float diffused(const float* here, std::size_t row) {
   return *here + flow * (*(here - channels) + *(here + channels) + *(here - row) + *(here + row) - 4 * *here);
 }
 

@@ -25,9 +25,9 @@ TEST_F(gpu_failure_test, a_unit_refused_at_its_first_run_is_the_callers_error) {
   fail_call(api::copy, 1);
   outcome result;
   fence completion{nullptr, 77};
-  EXPECT_EQ(copy(on, memory.address, host.address(), 8192, direction::host_to_device, &outcome::record, &result,
-                 &completion),
-            GM_ERROR_NO_MEMORY);
+  EXPECT_EQ(
+      copy(on, memory.address, host.address(), 8192, direction::host_to_device, &outcome::record, &result, &completion),
+      GM_ERROR_NO_MEMORY);
   EXPECT_EQ(completion, (fence{nullptr, 77}));
   EXPECT_EQ(table->stream_synchronize(on), GM_OK);
   EXPECT_EQ(result.calls, 0);
@@ -152,17 +152,19 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
     const bool is_locked = table->host_register(opened, locked.data(), locked.size()) == GM_OK;
     for (stream* on : {first, second}) {
       if (on == nullptr || !has_piece) continue;
+      // Apart, since a wait may be refused.
+      const std::uint64_t own = address + (on == first ? 0 : mib);
       std::vector<copy_run> runs;
       for (std::uint64_t i = 0; i < 4; ++i) {
-        runs.push_back({address + i * 100, address_of(locked.data()) + i * 100, 100, direction::host_to_device});
+        runs.push_back({own + i * 100, address_of(locked.data()) + i * 100, 100, direction::host_to_device});
       }
-      const fill_run fills[] = {{address, 1000, 3}, {address + 5000, 10, 4}};
+      const fill_run fills[] = {{own, 1000, 3}, {own + 5000, 10, 4}};
       watch([&](outcome& o) {
         return table->transfer(on, fills, 2, runs.data(), runs.size(), &outcome::record, &o, nullptr);
       });
       watch([&](outcome& o) {
-        return copy(on, address_of(pageable.data()), address, pageable.size(), direction::device_to_host,
-                    &outcome::record, &o);
+        return copy(on, address_of(pageable.data() + (on == first ? 0 : pageable.size() / 2)), own, pageable.size() / 2,
+                    direction::device_to_host, &outcome::record, &o);
       });
       static_cast<void>(table->call(
           on, [](void*) {}, nullptr));
@@ -171,7 +173,7 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
       stream* const other = on == first ? second : first;
       if (other != nullptr) static_cast<void>(table->stream_wait(other, end));
       if (other != nullptr) {
-        watch([&](outcome& o) { return fill(other, address, 10, 5, &outcome::record, &o); });
+        watch([&](outcome& o) { return fill(other, own + 500 * kib, 10, 5, &outcome::record, &o); });
       }
     }
     for (stream* on : {first, second}) {
@@ -203,9 +205,9 @@ TEST_P(every_call_test, may_be_refused_once) { fail_at_every(false); }
 TEST_P(every_call_test, may_lose_the_device) { fail_at_every(true); }
 
 constexpr const char* names_of_calls[] = {
-    "create_stream",  "create_event", "record_event", "wait_for_event", "copy", "fill",
-    "wait_for_value", "create_flag",  "allocate",     "create_memory",  "map",  "allow_access",
-    "lock_host"};
+    "create_stream", "create_event",   "record_event", "wait_for_event", "copy",
+    "fill",          "wait_for_value", "create_flag",  "allocate",       "create_memory",
+    "map",           "allow_access",   "lock_host"};
 static_assert(std::size(names_of_calls) == static_cast<std::size_t>(api::count_));
 
 INSTANTIATE_TEST_SUITE_P(fake_gpu, every_call_test, testing::Range(0, static_cast<int>(api::count_)),

@@ -18,6 +18,7 @@ inline constexpr const char* name = "fakegpu";
 
 using error = fake::code;
 inline constexpr error success = fake::code::ok;
+inline constexpr error host_out_of_memory = fake::code::out_of_memory;
 
 inline error_class classify(error which) noexcept {
   switch (which) {

@@ -25,6 +25,7 @@ inline constexpr const char* name = "cuda";
 
 using error = cudaError_t;
 inline constexpr error success = cudaSuccess;
+inline constexpr error host_out_of_memory = cudaErrorMemoryAllocation;
 
 inline error from_driver(CUresult result) noexcept { return static_cast<error>(result); }
 

@@ -108,13 +108,9 @@ gm_status open_on_device(device& made, std::size_t device_count) {
   if (error == vendor::success) error = vendor::open_context(made.index, &made.context);
   if (error != vendor::success) return gpu::fail_api(error, "opening a device");
   const vendor::current here(made.context);
-  std::vector<int> peers = peers_of(made, device_count);
-  const bool all_reach = peers.size() == device_count;
   const gm_status status =
-      made.memory.open(made.context, made.facts.maps_memory, options.arena_bytes, std::move(peers));
+      made.memory.open(made.context, made.facts.maps_memory, options.arena_bytes, peers_of(made, device_count));
   if (status != GM_OK) vendor::close_context(made.context);
-  // Between allocations the driver stages where devices do not reach each other; into mapped frames it may not.
-  made.has_peer_copies = all_reach || !made.memory.has_window();
   return status;
 }
 
@@ -146,8 +142,8 @@ gm_status device_info_get(device* which, device_info* result) {
   const vendor::error error = vendor::memory_of(which->context, &result->free_bytes, &result->total_bytes);
   if (error != vendor::success) return which->failed(error, "asking for a device's memory");
   result->free_bytes = std::min(result->total_bytes, result->free_bytes + which->memory.idle_bytes());
-  result->capabilities = has_native_streams | (which->has_peer_copies ? has_peer_copies : 0u) |
-                         (which->memory.has_window() ? has_window | may_share_addresses : 0u);
+  result->capabilities =
+      has_native_streams | has_peer_copies | (which->memory.has_window() ? has_window | may_share_addresses : 0u);
   result->window_base = which->memory.window_base();
   return GM_OK;
 }

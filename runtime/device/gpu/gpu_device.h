@@ -30,7 +30,6 @@ struct device {
   gpu::vendor::device_facts facts{};
   gpu::event_pool events;
   gpu::gpu_memory memory;
-  bool has_peer_copies = false;
   stream_failure loss;
 
   // The status of an error that the API has just returned; a final one loses the device.
@@ -53,8 +52,10 @@ struct backend {
   std::vector<std::unique_ptr<stream>> streams;  // all that ever were: fences point to them
   std::vector<stream*> idle_streams;             // has room for all of them
 
+  bool has_several_devices() const noexcept { return devices.size() > 1; }
+
   // The open device whose memory that is; null where it is none's.
-  const device* owner_of(std::uint64_t address) const noexcept {
+  device* owner_of(std::uint64_t address) const noexcept {
     const std::scoped_lock lock(mutex);
     for (const auto& each : devices) {
       if (each != nullptr && each->memory.contains(address)) return each.get();

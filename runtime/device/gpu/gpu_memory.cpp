@@ -218,6 +218,10 @@ std::uint64_t gpu_memory::idle_bytes() const noexcept {
   return idle_.size() * frame_bytes;
 }
 
+bool gpu_memory::is_reached_by(int device) const noexcept {
+  return !has_window() || std::find(peers_.begin(), peers_.end(), device) != peers_.end();
+}
+
 bool gpu_memory::contains(std::uint64_t address) const noexcept {
   if (has_window()) return address - window_base_ < window_bytes_;
   const std::scoped_lock lock(mutex_);

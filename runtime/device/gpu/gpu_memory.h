@@ -43,6 +43,9 @@ class gpu_memory {
   std::uint64_t window_base() const noexcept { return window_base_; }
   std::uint64_t idle_bytes() const noexcept;
   bool contains(std::uint64_t address) const noexcept;
+  // Whether that device's streams may copy from and to this memory. Between allocations the driver sees to it; mapped
+  // frames are for those who were given access.
+  bool is_reached_by(int device) const noexcept;
 
  private:
   // What a block of the window holds. All zero is none.

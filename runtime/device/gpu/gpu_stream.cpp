@@ -150,13 +150,28 @@ void stream::record_end(unit* u) noexcept {
 
 // ---- Transfers -----------------------------------------------------------------------------------------------------
 
-// A copy whose host side is not registered. For those the driver may block, or read the source before its time.
+// A copy whose host side is not registered: for those the driver may block, or read the source before its time. Or one
+// between devices that do not reach each other.
 bool stream::needs_host(const runs& what) const noexcept {
   const gpu::host_registrations& registered = device_->owner->registrations;
   return std::any_of(what.copies, what.copies + what.copy_count, [&](const copy_run& run) {
-    if (run.direction == direction::device_to_device || run.bytes == 0) return false;
-    return !registered.covers(run.direction == direction::host_to_device ? run.source : run.destination, run.bytes);
+    if (run.bytes == 0) return false;
+    const bool from_host = run.direction == direction::host_to_device;
+    const bool to_host = run.direction == direction::device_to_host;
+    if ((from_host && !registered.covers(run.source, run.bytes)) ||
+        (to_host && !registered.covers(run.destination, run.bytes))) {
+      return true;
+    }
+    return (!from_host && out_of_reach(run.source) != nullptr) ||
+           (!to_host && out_of_reach(run.destination) != nullptr);
   });
+}
+
+// The device whose memory that is, when this stream's own cannot copy from and to it.
+device* stream::out_of_reach(std::uint64_t address) const noexcept {
+  if (!device_->owner->has_several_devices()) return nullptr;
+  device* const other = device_->owner->owner_of(address);
+  return other == nullptr || other == device_ || other->memory.is_reached_by(device_->index) ? nullptr : other;
 }
 
 bool stream::keep_runs(unit* u, const runs& what) noexcept {

@@ -10,8 +10,10 @@
 //   device:  ... earlier work | reached | gate: waits until the flag is n | end | later work ...
 //   thread:                     waits for `reached`, does its step, sets the flag to n
 // So work launched on the native handle behind it waits too, and a blocked step holds up this stream and nothing else.
-// Host copies go over a native stream of the thread's own. Without stream memory operations the gate is a host function
-// that blocks: with drivers that run those on one thread, a step that waits for another stream's step then never ends.
+// Host copies go over a native stream of the thread's own. Copies to and from mapped frames of another device, where
+// neither can be given access to the other's, are host steps too, from device to host to device. Without stream memory
+// operations the gate is a host function that blocks: with drivers that run those on one thread, a step that waits for
+// another stream's step then never ends.
 //
 // stream_wait is an event for the device, and a unit that makes the thread wait for the other stream's thread, so that
 // callbacks keep the order too. Threads wait along fences that were there before, never in a circle.
@@ -29,6 +31,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -75,6 +78,7 @@ struct stream {
   // gpu_stream.cpp: under enqueue_mutex_, on the device, unless they say otherwise.
   gm_status begin(device* where, std::uint32_t flags) noexcept;  // no lock: the stream is nobody's yet
   bool needs_host(const runs& what) const noexcept;              // no lock
+  device* out_of_reach(std::uint64_t address) const noexcept;    // no lock
   bool keep_runs(gpu::unit* u, const runs& what) noexcept;       // no lock
   bool skip_if_failed(gpu::unit* u) noexcept;
   gm_status submit_runs(gpu::unit* u, const runs& what) noexcept;
@@ -95,6 +99,7 @@ struct stream {
   gm_status run_work(gpu::unit* u) noexcept;
   gm_status run_call(const gpu::unit* u) noexcept;
   gm_status carry_out(const gpu::unit* u) noexcept;
+  gpu::vendor::error carry_out_run(const copy_run& run) noexcept;
   gm_status happened(const gpu::event_ref& event) noexcept;
   void open_gate(std::uint64_t value) noexcept;
 
@@ -107,6 +112,7 @@ struct stream {
   bool owns_native_ = false;
   gpu::vendor::stream native_ = gpu::vendor::no_stream;
   gpu::vendor::stream helper_ = gpu::vendor::no_stream;  // the thread's own, for host copies
+  std::unique_ptr<std::uint8_t[]> between_;              // the thread's, between devices that do not reach each other
   std::thread thread_;
 
   std::mutex enqueue_mutex_;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // gpu_stream_thread.cpp - the side of the stream's thread: waits, host steps, callbacks, completion.
+#include <algorithm>
 #include <atomic>
+#include <memory>
+#include <new>
 
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
@@ -18,6 +21,20 @@ namespace {
 // How long an event is asked for before the thread sleeps until it happens: about what a copy of a page takes, and less
 // than the driver's wake-up costs.
 constexpr std::uint64_t event_spin_ns = 30'000;
+
+constexpr std::uint64_t between_bytes = std::uint64_t{1} << 20;
+
+// A copy between the host and that device, done when it returns.
+vendor::error copy_at_once(const device* of, const copy_run& run) noexcept {
+  const vendor::current there(of->context);
+  vendor::stream on = vendor::no_stream;
+  vendor::error error = vendor::create_stream(&on, false);
+  if (error != vendor::success) return error;
+  error = vendor::copy(run, on);
+  const vendor::error at_end = vendor::synchronize_stream(on);
+  gpu::ignore(vendor::destroy_stream(on));
+  return error != vendor::success ? error : at_end;
+}
 
 }  // namespace
 
@@ -84,12 +101,36 @@ gm_status stream::carry_out(const unit* u) noexcept {
       const fill_run& run = u->fills[i];
       error = vendor::fill(run.destination, run.value, run.bytes, helper_);
     } else {
-      error = copy_one(u->copies[i - u->fills.size()], helper_);
+      error = carry_out_run(u->copies[i - u->fills.size()]);
     }
   }
   const vendor::error at_end = vendor::synchronize_stream(helper_);
   if (error == vendor::success) error = at_end;
   return error == vendor::success ? GM_OK : device_->failed(error, "copying");
+}
+
+vendor::error stream::carry_out_run(const copy_run& run) noexcept {
+  device* const to = run.direction == direction::device_to_host ? nullptr : out_of_reach(run.destination);
+  device* const from = run.direction == direction::host_to_device ? nullptr : out_of_reach(run.source);
+  if (to == nullptr && from == nullptr) return copy_one(run, helper_);
+  // What this unit has done before may be its source.
+  if (const vendor::error error = vendor::synchronize_stream(helper_); error != vendor::success) return error;
+  if (run.direction == direction::device_to_host) return copy_at_once(from, run);
+  if (run.direction == direction::host_to_device) return copy_at_once(to, run);
+  if (between_ == nullptr) between_.reset(new (std::nothrow) std::uint8_t[between_bytes]);
+  if (between_ == nullptr) return vendor::host_out_of_memory;
+  const auto between = reinterpret_cast<std::uint64_t>(between_.get());
+  vendor::error error = vendor::success;
+  for (std::uint64_t at = 0; at < run.bytes && error == vendor::success; at += between_bytes) {
+    const std::uint64_t bytes = std::min(between_bytes, run.bytes - at);
+    error =
+        copy_at_once(from != nullptr ? from : device_, {between, run.source + at, bytes, direction::device_to_host});
+    if (error == vendor::success) {
+      error =
+          copy_at_once(to != nullptr ? to : device_, {run.destination + at, between, bytes, direction::host_to_device});
+    }
+  }
+  return error;
 }
 
 // Waits until the event has. No event: it could not be recorded, and there is nothing to wait for.

@@ -7,7 +7,7 @@
 // function throws; addresses are 64-bit numbers; sizes are bytes.
 //
 //   name                         "cuda", "hip": the backend's
-//   error, success               the API's result, and the one that means it worked
+//   error, success               the API's result, and the one that means it worked; host_out_of_memory is another
 //   classify, describe           error -> error_class (error_class.h), error -> the API's own words
 //   forget_error                 takes the error that has just been returned out of the API's memory of last errors, so
 //                                that a program that asks for it does not find ours

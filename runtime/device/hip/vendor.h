@@ -24,6 +24,7 @@ inline constexpr const char* name = "hip";
 
 using error = hipError_t;
 inline constexpr error success = hipSuccess;
+inline constexpr error host_out_of_memory = hipErrorOutOfMemory;
 
 inline error_class classify(error which) noexcept {
   switch (which) {
