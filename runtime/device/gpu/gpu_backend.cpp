@@ -264,6 +264,8 @@ gm_status stream_synchronize(stream* which) {
   return which->synchronize();
 }
 
+gm_status stream_failure(stream* which) { return which != nullptr ? which->current_failure() : GM_OK; }
+
 void stream_fail(stream* which, gm_status why) {
   if (which == nullptr) return;
   char text[error_text_bytes];
@@ -274,15 +276,21 @@ void stream_fail(stream* which, gm_status why) {
 
 // ---- Work ----------------------------------------------------------------------------------------------------------
 
-gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
-                   std::size_t copy_count, callback done, void* argument, fence* completion) {
+gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
+                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
+                      fence* completion) {
   if (on == nullptr || (fills == nullptr && fill_count != 0) || (copies == nullptr && copy_count != 0)) {
     return null_argument("transfer");
   }
   counted_failures& failures = on->owner()->owner->failures;
   if (fill_count != 0 && failures.is_due(operation::fill_submit)) return refuse(operation::fill_submit, "a fill");
   if (copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
-  return on->transfer(fills, fill_count, copies, copy_count, done, argument, completion);
+  return on->transfer(ready, fills, fill_count, copies, copy_count, done, argument, completion);
+}
+
+gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                   std::size_t copy_count, callback done, void* argument, fence* completion) {
+  return transfer_if(on, nullptr, fills, fill_count, copies, copy_count, done, argument, completion);
 }
 
 bool fence_done(fence which) { return which.stream == nullptr || which.stream->is_complete(which.position); }
@@ -334,8 +342,10 @@ constexpr backend_table table = {
     .stream_destroy = stream_destroy,
     .stream_native = stream_native,
     .stream_synchronize = stream_synchronize,
+    .stream_failure = stream_failure,
     .stream_fail = stream_fail,
     .transfer = transfer,
+    .transfer_if = transfer_if,
     .stream_wait = stream_wait,
     .fence_record = fence_record,
     .fence_done = fence_done,

@@ -51,6 +51,7 @@ void unit_queue::recycle_locked(unit* used) noexcept {
   used->status = GM_OK;
   used->words.clear();
   used->done = nullptr;
+  used->ready = nullptr;
   used->argument = nullptr;
   used->function = nullptr;
   used->awaited = {};

@@ -38,6 +38,7 @@ struct unit {
   gm_status status = GM_OK;  // known when it was enqueued: it is skipped, or was refused half-way
   std::string words;         // for that
   callback done = nullptr;
+  readiness ready = nullptr;  // transfers: asked before the first run, by the thread
   void* argument = nullptr;
   void (*function)(void*) = nullptr;  // call
   fence awaited;                      // wait

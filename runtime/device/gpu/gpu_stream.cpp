@@ -184,10 +184,10 @@ bool stream::keep_runs(unit* u, const runs& what) noexcept {
   }
 }
 
-gm_status stream::transfer(const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+gm_status stream::transfer(readiness ready, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
                            std::size_t copy_count, callback done, void* argument, fence* completion) noexcept {
   const runs what{fills, fill_count, copies, copy_count};
-  const bool by_host = needs_host(what);
+  const bool by_host = needs_host(what) || (ready != nullptr && fill_count + copy_count != 0);
   unit* const u = queue_.take();
   if (u == nullptr) return no_memory_for_a_unit();
   if (by_host && !keep_runs(u, what)) {
@@ -196,6 +196,7 @@ gm_status stream::transfer(const fill_run* fills, std::size_t fill_count, const 
   }
   u->kind = by_host ? unit_kind::host_transfer : unit_kind::transfer;
   u->done = done;
+  u->ready = ready;
   u->argument = argument;
   return enqueue(u, completion, [&] {
     if (const gm_status status = take_event(&u->end); status != GM_OK) return status;

@@ -6,7 +6,8 @@
 // thread waits for the events in order, calls back, and completes the positions that fences are made of.
 //
 // Host steps. What the host must do in the stream's order (functions given to call(), and copies whose host memory is
-// not registered: a driver would block the caller for those, or read the source too early) is done by the thread:
+// not registered: a driver would block the caller for those, or read the source too early; and copies that first ask
+// whether their source has arrived) is done by the thread:
 //   device:  ... earlier work | reached | gate: waits until the flag is n | end | later work ...
 //   thread:                     waits for `reached`, does its step, sets the flag to n
 // So work launched on the native handle behind it waits too, and a blocked step holds up this stream and nothing else.
@@ -50,8 +51,8 @@ struct stream {
   gm_status start_from(device* where, gpu::vendor::stream native) noexcept;
   void retire() noexcept;  // waits for the work, also for what the program launched
 
-  gm_status transfer(const fill_run* fills, std::size_t fill_count, const copy_run* copies, std::size_t copy_count,
-                     callback done, void* argument, fence* completion) noexcept;
+  gm_status transfer(readiness ready, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                     std::size_t copy_count, callback done, void* argument, fence* completion) noexcept;
   gm_status wait_for(fence awaited) noexcept;
   gm_status record(callback done, void* argument, fence* completion) noexcept;
   gm_status call(void (*function)(void*), void* argument) noexcept;
@@ -62,6 +63,11 @@ struct stream {
 
   device* owner() const noexcept { return device_; }
   gpu::vendor::stream native() const noexcept { return native_; }
+  gm_status current_failure() noexcept {
+    gm_status why = device_->loss.current();
+    if (why == GM_OK) why = failure_.current();
+    return why == GM_OK ? refusal_.current() : why;
+  }
   bool has_failed() const noexcept { return failure_.is_set() || refusal_.is_set() || device_->loss.is_set(); }
   bool is_complete(std::uint64_t position) const noexcept { return completed_.reached(position); }
   void wait_complete(std::uint64_t position) noexcept { completed_.wait(position); }
@@ -97,6 +103,7 @@ struct stream {
   void thread_main() noexcept;
   void run(gpu::unit* u) noexcept;
   gm_status run_work(gpu::unit* u) noexcept;
+  gm_status ask(const gpu::unit* u) noexcept;
   gm_status run_call(const gpu::unit* u) noexcept;
   gm_status carry_out(const gpu::unit* u) noexcept;
   gpu::vendor::error carry_out_run(const copy_run& run) noexcept;

@@ -63,8 +63,11 @@ void stream::run(unit* u) noexcept {
 gm_status stream::run_work(unit* u) noexcept {
   switch (u->kind) {
     case unit_kind::transfer:
-    case unit_kind::fence:
-      return happened(u->end);
+    case unit_kind::fence: {
+      gm_status result = happened(u->end);
+      if (result == GM_OK && u->status == GM_OK && u->ready != nullptr) result = ask(u);
+      return result;
+    }
     case unit_kind::wait:
       u->awaited.stream->wait_complete(u->awaited.position);
       return GM_OK;
@@ -75,9 +78,17 @@ gm_status stream::run_work(unit* u) noexcept {
   if (u->gate == 0) return happened(u->end);  // skipped when it was enqueued
   gm_status result = happened(u->reached);
   if (result == GM_OK && !is_independent_) result = failure_.current();
+  if (result == GM_OK && u->ready != nullptr) result = ask(u);
   if (result == GM_OK) result = u->kind == unit_kind::call ? run_call(u) : carry_out(u);
   open_gate(u->gate);
   return result;
+}
+
+// A stream that has failed has nothing to ask.
+gm_status stream::ask(const unit* u) noexcept {
+  if (!is_independent_ && failure_.is_set()) return failure_.current();
+  const gm_status why_not = u->ready(u->argument);
+  return why_not == GM_OK ? GM_OK : fail(why_not, "what a copy was to read did not arrive");
 }
 
 gm_status stream::run_call(const unit* u) noexcept {
