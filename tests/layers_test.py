@@ -16,7 +16,7 @@ LAYERS = ["base", "platform", "device", "frame", "vm", "policy", "migrate", "evi
 BACKEND_SEES = {"base", "device"}
 SHARED_BY_BACKENDS = {"parts": set(), "gpu": {"parts"}}  # a folder, and what else of device it sees
 VENDOR = re.compile(r"^(cuda|cu[A-Z_]|cub/|curand|cooperative_groups|thrust/|nvml|nvrtc|nvtx|hip[/_.]|hsa/|roc)")
-VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp")
+VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "bench/gpu/vendor_runtime.hpp")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 STANDARD_WITH_DOT = re.compile(r"^(std|assert|ctype|errno|float|inttypes|limits|math|signal|string|time)\w*\.h$")
 

@@ -157,8 +157,8 @@ struct backend_table {
   gm_status (*transfer)(stream*, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
                         std::size_t copy_count, callback done, void* argument, fence* completion);
   // The same, for copies from memory that work ahead of them may have failed to write: ready(argument) decides whether
-  // the unit moves anything. What is not GM_OK the unit fails with, and the stream. Where there is nothing to move, work
-  // queued behind it may have started by then, as when a stream fails otherwise (see Failure).
+  // the unit moves anything. What is not GM_OK the unit fails with, and the stream. Where there is nothing to move,
+  // work queued behind it may have started by then, as when a stream fails otherwise (see Failure).
   gm_status (*transfer_if)(stream*, readiness ready, const fill_run* fills, std::size_t fill_count,
                            const copy_run* copies, std::size_t copy_count, callback done, void* argument,
                            fence* completion);
