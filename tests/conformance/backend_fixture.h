@@ -7,8 +7,9 @@
 //   outcome, order_log, gate   count callbacks, keep their order, hold a stream
 //
 // A new backend is one more flavour in flavours(). Tests reach device memory through copies alone; those that touch it
-// from the host, or rely on the simulated device's own promises, ask is_sim() first.
-// The backends lie beside the test program, or in the folder that GM_CONFORMANCE_BACKEND_DIR names.
+// from the host, or rely on the simulated device's own promises, ask is_sim() first; those that count free memory ask
+// owns_the_machine(). GM_CONFORMANCE_BACKEND=cuda runs them all on that backend instead, and skips where it has no
+// device. The backends lie beside the test program, or in the folder that GM_CONFORMANCE_BACKEND_DIR names.
 #pragma once
 
 #include <dlfcn.h>
@@ -47,6 +48,7 @@ struct flavour {
   const char* backend;
   backend_options options;
   const char* machine = nullptr;  // of the fake GPU: GM_FAKE_GPU, see fake_gpu/machine.h
+  bool may_be_absent = false;
 };
 
 inline std::string name_of_flavour(const testing::TestParamInfo<flavour>& which) { return which.param.name; }
@@ -63,6 +65,7 @@ inline backend_options sim_options() {
 }
 
 inline std::vector<flavour> flavours() {
+  if (const char* real = std::getenv("GM_CONFORMANCE_BACKEND")) return {{real, real, sim_options(), nullptr, true}};
   backend_options window = sim_options();
   backend_options no_window = sim_options();
   no_window.sim_window = false;
@@ -216,14 +219,16 @@ struct piece {
 
 class backend_session {
  public:
-  // Records fatal failures; callers check HasFatalFailure().
+  // Records fatal failures, and skips; callers ask is_unusable() of backend_test.
   void open_session(const flavour& which) {
     std::string error;
     if (which.machine != nullptr) setenv("GM_FAKE_GPU", which.machine, 1);
     table = load_table(which.backend, &error);
     ASSERT_NE(table, nullptr) << error;
     std::uint32_t count = 0;
-    ASSERT_EQ(table->open(&which.options, &opened, &count), GM_OK) << table->error_text();
+    const gm_status found = table->open(&which.options, &opened, &count);
+    if (found == GM_ERROR_UNSUPPORTED && which.may_be_absent) GTEST_SKIP() << table->error_text();
+    ASSERT_EQ(found, GM_OK) << table->error_text();
     ASSERT_GE(count, 1u);
     for (std::uint32_t i = 0; i < count; ++i) {
       gm::device::device* device = nullptr;
@@ -243,6 +248,7 @@ class backend_session {
     opened = nullptr;
   }
 
+  bool owns_the_machine() const { return is_sim() || std::string(table->name) == "fakegpu"; }
   bool is_sim() const { return std::string(table->name) == "sim"; }
   device_info info(gm::device::device* of) const {
     device_info result{};
@@ -342,6 +348,7 @@ class backend_test : public testing::TestWithParam<flavour>, public backend_sess
  protected:
   void SetUp() override { open_session(GetParam()); }
   void TearDown() override { close_session(); }
+  static bool is_unusable() { return HasFatalFailure() || IsSkipped(); }
 };
 
 // Different for every seed, and without a period that a misplaced run could hide in.

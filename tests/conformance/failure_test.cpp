@@ -14,7 +14,7 @@ class failure_test : public backend_test {
  protected:
   void SetUp() override {
     backend_test::SetUp();
-    if (HasFatalFailure()) return;
+    if (is_unusable()) return;
     if (table->fail_nth == nullptr) GTEST_SKIP() << "cannot be made to fail";
     memory = create_piece();
     stream* other = create_stream();

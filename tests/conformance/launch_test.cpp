@@ -11,7 +11,7 @@ class launch_test : public backend_test {
  protected:
   void SetUp() override {
     backend_test::SetUp();
-    if (HasFatalFailure()) return;
+    if (is_unusable()) return;
     if (!can(has_host_launch)) GTEST_SKIP() << "no kernels on the host";
     on = create_stream();
   }

@@ -9,7 +9,7 @@ class transfer_test : public backend_test {
  protected:
   void SetUp() override {
     backend_test::SetUp();
-    if (HasFatalFailure()) return;
+    if (is_unusable()) return;
     on = create_stream();
     memory = create_piece();
   }

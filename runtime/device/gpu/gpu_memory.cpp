@@ -33,10 +33,7 @@ gm_status gpu_memory::open(const vendor::context& context, bool may_map, std::ui
   if (blocks_ == nullptr) return fail(GM_ERROR_NO_MEMORY, "no memory for a table of the window's blocks");
   idle_.reserve(idle_frames_max);
   reserve_window(window_bytes);
-  if (has_window() && !window_works()) {
-    ignore(vendor::unreserve(window_base_, window_bytes_));
-    window_base_ = 0;
-  }
+  if (has_window() && !window_works()) close();
   return GM_OK;
 }
 
