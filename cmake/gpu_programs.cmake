@@ -84,8 +84,12 @@ function(gmem_hip_processor_number version bitcode_file)
   endif()
 endfunction()
 
-# Objects, then a program in the folder of the library, which it finds there. VENDOR is cuda or hip.
+# Objects, then a program in the folder of the library, which it finds there. VENDOR is cuda or hip. Of the sources come
+# also INCLUDES, folders, OBJECTS, a library of objects of the host compiler's, and LIBRARIES, as the linker names them.
 function(gmem_gpu_program vendor target)
+  cmake_parse_arguments(PARSE_ARGV 2 program "" "" "INCLUDES;OBJECTS;LIBRARIES")
+  list(TRANSFORM program_INCLUDES PREPEND -I)
+  list(TRANSFORM program_LIBRARIES PREPEND -l)
   if(vendor STREQUAL "cuda")
     set(compile ${GMEM_NVCC} ${cuda_flags})
     set(link ${GMEM_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -Xlinker -rpath=$ORIGIN)
@@ -94,18 +98,22 @@ function(gmem_gpu_program vendor target)
     set(link ${GMEM_HIPCC} --hip-link -Wl,-rpath,$ORIGIN)
   endif()
   set(objects "")
-  foreach(source IN LISTS ARGN)
+  foreach(source IN LISTS program_UNPARSED_ARGUMENTS)
     cmake_path(GET source STEM name)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}.o)
-    add_custom_command(OUTPUT ${object} COMMAND ${compile} -MD -MF ${object}.d -c ${source} -o ${object}
+    add_custom_command(OUTPUT ${object} COMMAND ${compile} ${program_INCLUDES} -MD -MF ${object}.d -c ${source} -o ${object}
                        DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${target}/${name} with ${vendor}"
                        VERBATIM)
     list(APPEND objects ${object})
   endforeach()
+  if(program_OBJECTS)
+    list(APPEND objects $<TARGET_OBJECTS:${program_OBJECTS}>)
+  endif()
   file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir)
   set(program ${gmem_bin_dir}/${target})
   add_custom_command(OUTPUT ${program}
-                     COMMAND ${link} -o ${program} ${objects} -L${gmem_bin_dir} -lgmem -lpng -lpthread
-                     DEPENDS ${objects} gmem COMMENT "Linking ${target}" VERBATIM)
+                     COMMAND ${link} -o ${program} ${objects} -L${gmem_bin_dir} -lgmem
+                             ${program_LIBRARIES} -lpthread
+                     DEPENDS ${objects} gmem COMMENT "Linking ${target}" VERBATIM COMMAND_EXPAND_LISTS)
   add_custom_target(${target} ALL DEPENDS ${program})
 endfunction()

@@ -10,7 +10,7 @@
 
 #include "gmem/parallel.hpp"
 #include "kernels.hpp"
-#include "way.hpp"
+#include "memory.hpp"
 
 namespace gm::bench {
 namespace {

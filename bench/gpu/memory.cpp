@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "way.hpp"
+#include "memory.hpp"
 
 #include <string>
 
@@ -7,11 +7,6 @@ namespace gm::bench {
 
 void check(gm_status result, const char* what) {
   if (result != GM_OK) throw bench_error(std::string(what) + ": " + gm_status_string(result) + ": " + gm_last_error());
-}
-
-const char* name_of(way which) {
-  constexpr const char* names[] = {"declared", "prefetched", "faults", "hints", "copies", "zero_copy"};
-  return names[static_cast<unsigned>(which)];
 }
 
 shared_stream::shared_stream() : native_(vendor::make_stream()) {
