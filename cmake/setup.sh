@@ -6,6 +6,7 @@
 logs=$root/build/logs
 jobs=$(nproc 2>/dev/null || echo 2)
 packages_to_build="g++ cmake ninja-build python3 libtbb-dev libpng-dev libgtest-dev libbenchmark-dev"
+packages_for_hip="hipcc libamdhip64-dev"  # CUDA's toolkit is NVIDIA's to install
 mkdir -p "$logs"
 
 say() { echo "gmem: $*"; }
@@ -25,6 +26,7 @@ has_package() {
       # Elsewhere than on Debian, configuring says what is missing.
       ! command -v dpkg-query >/dev/null || dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q 'ok installed'
       ;;
+    hipcc) command -v hipcc >/dev/null || [ -x "${ROCM_PATH:-/opt/rocm}/bin/hipcc" ] ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -44,6 +46,11 @@ install_packages() {
   apt_install $missing >"$logs/apt.log" 2>&1 ||
     { apt-get update && apt_install $missing; } >"$logs/apt.log" 2>&1 ||
     { tail -n 20 "$logs/apt.log"; die "apt-get could not install$missing: see the lines above and $logs/apt.log."; }
+}
+
+# try_to_install PACKAGE...: as install_packages, where it is no loss if it cannot be done. False then.
+try_to_install() {
+  (install_packages "$@") || { say "going on without $*"; return 1; }
 }
 
 apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }

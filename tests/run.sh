@@ -131,12 +131,30 @@ test_build() {
   ended "$(($1 + $2 + $3)) cases, $2 of them failed (log: $logs/$preset-tests.log)"
 }
 
+# The GPU backends and their kernels are part of the release build where there are toolkits: which were, and which not.
+report_gpu_toolkits() {
+  for vendor in cuda hip; do
+    begin "$vendor" "looking for what was built with $vendor"
+    if [ ! -f "$root/build/release/bin/libgmem-$vendor.so" ]; then
+      skipped=$((skipped + 1))
+      ended "skipped, there is no toolkit for it here"
+    elif [ ! -x "$root/build/release/bin/${vendor}_parallel_for" ]; then
+      skipped=$((skipped + 1))
+      ended "the backend was built; kernels are skipped, there is no compiler for them here"
+    else
+      step_ok
+    fi
+  done
+}
+
 scaled() { awk "BEGIN { print ${GM_TEST_SCALE:-1} * $1 }"; }
 
 if [ "$quick" = yes ]; then
   install_packages $packages_to_build pkg-config
 else
   install_packages $packages_to_build pkg-config clang-format clang-tidy
+  # shellcheck disable=SC2086  # a list of words
+  try_to_install $packages_for_hip || true
 fi
 userfaultfd_is_whole || die "$userfaultfd_remedy"
 
@@ -146,6 +164,7 @@ if [ "$quick" = no ]; then
 fi
 # Where the plain build fails, the others would say the same again.
 test_build release "$(scaled 1)" || exit 1
+report_gpu_toolkits
 if [ "$quick" = no ]; then
   test_build asan "$(scaled $sanitizer_scale)" || true
   test_build tsan "$(scaled $sanitizer_scale)" --label-regex "^($(echo $tsan_labels | tr ' ' '|'))\$" || true

@@ -199,6 +199,11 @@ TEST_F(bad_input, streams) {
   EXPECT_EQ(gm_stream_node(s), 1);
   gm_stream native = nullptr;
   EXPECT_EQ(gm_stream_from_native(1, nullptr, &native), GM_ERROR_UNSUPPORTED);
+  gm_native_stream known{};
+  EXPECT_EQ(gm_stream_native(nullptr, &known), GM_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(gm_stream_native(s, nullptr), GM_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(gm_stream_native(s, &known), GM_ERROR_UNSUPPORTED);
+  expect_error("gm_stream_launch");
   EXPECT_EQ(native, nullptr);
 }
 

@@ -4,11 +4,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -163,6 +166,61 @@ TEST(arena, leaves_nothing_behind) {
     ASSERT_EQ(arena_descriptors().size(), 1U);
   }
   EXPECT_TRUE(arena_descriptors().empty());
+}
+
+// ---- Over addresses that somebody has reserved -------------------------------------------------------------------
+
+class lent_addresses : public testing::Test {
+ protected:
+  void SetUp() override {
+    void* got = mmap(nullptr, arena_bytes + block_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(got, MAP_FAILED);
+    start = reinterpret_cast<std::uintptr_t>(got);
+    base = round_up(start, block_bytes);
+  }
+  void TearDown() override { munmap(reinterpret_cast<void*>(start), arena_bytes + block_bytes); }
+
+  // The range is nobody's to use, and nobody's to map by accident.
+  bool is_reserved() const {
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      std::uintptr_t first = 0;
+      std::uintptr_t last = 0;
+      char access[5] = {};
+      if (std::sscanf(line.c_str(), "%lx-%lx %4s", &first, &last, access) != 3) continue;
+      if (first <= base && base + arena_bytes <= last) return std::string(access) == "---p";
+    }
+    return false;
+  }
+
+  std::uintptr_t start = 0;
+  std::uintptr_t base = 0;
+};
+
+TEST_F(lent_addresses, hold_the_user_mapping_and_come_back) {
+  ASSERT_TRUE(is_reserved());
+  {
+    arena memory;
+    ASSERT_EQ(memory.create(arena_bytes, base), status::ok) << last_error();
+    EXPECT_EQ(memory.user_base(), base);
+    *memory.user(page_bytes) = std::byte{5};
+    EXPECT_EQ(*memory.alias(page_bytes), std::byte{5});
+    EXPECT_FALSE(is_reserved());
+  }
+  EXPECT_TRUE(is_reserved()) << "the reservation is its owner's to give up";
+}
+
+TEST_F(lent_addresses, may_be_left_for_others) {
+  arena memory;
+  ASSERT_EQ(memory.create(arena_bytes, base), status::ok) << last_error();
+  memory.destroy();
+  EXPECT_TRUE(is_reserved());
+  EXPECT_TRUE(arena_descriptors().empty());
+  ASSERT_EQ(memory.create(arena_bytes), status::ok) << last_error();
+  EXPECT_NE(memory.user_base(), base);
+  memory.destroy();
+  memory.destroy();
+  EXPECT_EQ(memory.bytes(), 0U);
 }
 
 TEST(arena, may_be_far_larger_than_memory) {
