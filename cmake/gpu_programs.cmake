@@ -101,7 +101,8 @@ function(gmem_gpu_program vendor target)
   foreach(source IN LISTS program_UNPARSED_ARGUMENTS)
     cmake_path(GET source STEM name)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}.o)
-    add_custom_command(OUTPUT ${object} COMMAND ${compile} ${program_INCLUDES} -MD -MF ${object}.d -c ${source} -o ${object}
+    add_custom_command(OUTPUT ${object}
+                       COMMAND ${compile} ${program_INCLUDES} -MD -MF ${object}.d -c ${source} -o ${object}
                        DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${target}/${name} with ${vendor}"
                        VERBATIM)
     list(APPEND objects ${object})

@@ -1,0 +1,169 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# gpu.sh - everything that a real GPU is asked, in one command, from programs that were built before.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage() {
+  cat <<END
+usage: sh bench/gpu.sh --pack           build for every GPU compiler that is here; put the programs, the libraries they need
+                                        and this script into build/gpu-pack, which can be carried to another machine
+       sh bench/gpu.sh [--vendor V] [--results FOLDER]
+                                        run from the pack (or from its folder: sh gpu.sh): facts of the device, the tests
+                                        that need one, the samples, the comparison with other ways
+  --vendor V        cuda, hip or sim (no GPU: to try the script); what is not given is found out
+  --results FOLDER  where NAME-DATE.txt, .json and .md go: bench/results, or the folder itself in a pack
+  --seconds N       a limit for each program, 240 at most together with the others' in under eight minutes
+Needs no network, no compiler and nothing installed but a driver. Ends with 1 when a test or sample failed; a goal that
+is missed changes nothing.
+END
+}
+
+say() { echo "gmem: $*"; }
+die() {
+  echo "gmem: $*" >&2
+  exit 1
+}
+
+pack=no
+vendor=
+results=
+seconds=150
+while [ $# -gt 0 ]; do
+  case $1 in
+    --pack) pack=yes ;;
+    --vendor) vendor=${2:?--vendor needs cuda, hip or sim} && shift ;;
+    --results) results=${2:?--results needs a folder} && shift ;;
+    --seconds) seconds=${2:?--seconds needs a number} && shift ;;
+    --help | -h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+# ---- Packing ----
+
+# Libraries that a program needs and that a machine with only a driver may lack.
+needed_libraries() {
+  ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+    grep -E '/lib(tbb|benchmark|png16|z|stdc\+\+|gcc_s)[-.0-9]*\.so' || true
+}
+
+pack_programs() {
+  root=$(cd "$here/.." && pwd)
+  . "$root/cmake/setup.sh"
+  install_packages $packages_to_build
+  build_or_die release
+  to=$root/build/gpu-pack
+  rm -rf "$to"
+  mkdir -p "$to"
+  from=$root/build/release/bin
+  for program in "$from"/conformance "$from"/gmem_gpu_bench "$from"/parallel_for "$from"/model_of_kernels "$from"/sample_* \
+    "$from"/cuda_* "$from"/hip_* "$from"/libgmem*.so*; do
+    [ -e "$program" ] && cp -P "$program" "$to/"
+  done
+  rm -f "$to"/*_draw_picture
+  mkdir -p "$to/samples/images"
+  cp "$root"/samples/images/*.png "$to/samples/images/"
+  for library in $(needed_libraries "$to"/conformance "$to"/*gpu_bench "$to"/*sample_heat "$to"/libgmem-sim.so); do
+    cp -L "$library" "$to/"
+  done
+  cp "$here/gpu.sh" "$to/"
+  say "packed $(find "$to" -type f | wc -l) files, $(du -sh "$to" | cut -f1), in $to"
+}
+
+if [ "$pack" = yes ]; then
+  pack_programs
+  exit 0
+fi
+
+# ---- Running ----
+
+if [ -x "$here/gmem_gpu_bench" ]; then
+  programs=$here
+  results=${results:-$here}
+else
+  programs=$here/../build/gpu-pack
+  results=${results:-$here/results}
+  [ -x "$programs/gmem_gpu_bench" ] || die "nothing is packed: run \`sh bench/gpu.sh --pack\` first."
+fi
+mkdir -p "$results" || die "cannot make $results."
+results=$(cd "$results" && pwd)
+cd "$programs" || exit 1
+export LD_LIBRARY_PATH="$programs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+if [ -z "$vendor" ]; then
+  if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+    vendor=cuda
+  elif [ -e /dev/kfd ]; then
+    vendor=hip
+  else
+    die "there is no GPU here that a driver answers for (nvidia-smi, /dev/kfd). \`--vendor sim\` tries the script without."
+  fi
+fi
+case $vendor in
+  cuda | hip) prefix=${vendor}_ bench=./${vendor}_gpu_bench ;;
+  sim) prefix='' bench=./gmem_gpu_bench ;;
+  *) die "$vendor is no vendor: cuda, hip or sim." ;;
+esac
+[ -x "$bench" ] || die "the pack has no programs for $vendor: its compiler was not there when it was made."
+export GM_BACKEND=$vendor
+[ "$vendor" != sim ] || export GM_SIM_MEMORY="${GM_SIM_MEMORY:-3G}"
+
+device_name() {
+  case $vendor in
+    cuda) nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 ;;
+    hip) { rocminfo 2>/dev/null | sed -n 's/^ *Marketing Name: *//p' | tail -n 1; } ;;
+    sim) echo simulated ;;
+  esac
+}
+name=$(device_name | tr -cs 'A-Za-z0-9' '-' | sed 's/^-*//; s/-*$//' | tr 'A-Z' 'a-z')
+base=$results/${name:-$vendor}-$(date -u +%Y-%m-%d)
+log=$base.txt
+failed=0
+
+heading() { printf '\n==== %s\n' "$*" | tee -a "$log"; }
+
+# run WHAT COMMAND...: its output goes to the log, its verdict to both.
+run() {
+  what=$1
+  shift
+  heading "$what"
+  started=$(date +%s)
+  timeout "$seconds" "$@" >>"$log" 2>&1
+  status=$?
+  case $status in
+    0) verdict=ok ;;
+    77) verdict="skipped: no device" ;;
+    124) verdict="FAILED: not done in $seconds s"; failed=$((failed + 1)) ;;
+    *) verdict="FAILED with $status"; failed=$((failed + 1)) ;;
+  esac
+  echo "$what: $verdict, $(($(date +%s) - started)) s" | tee -a "$log"
+}
+
+facts() {
+  date -u
+  uname -srm
+  sed -n 's/^model name[^:]*: /processor: /p' /proc/cpuinfo | head -n 1
+  grep -E 'MemTotal|HugePages_Total' /proc/meminfo
+  case $vendor in
+    cuda) nvidia-smi; nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,pcie.link.gen.current,pcie.link.width.current --format=csv ;;
+    hip) rocminfo 2>/dev/null | head -n 80; cat /sys/module/amdgpu/version 2>/dev/null ;;
+  esac
+  GM_LOG=info "./${prefix}sample_saxpy" 2>&1 | head -n 20
+}
+
+: >"$log"
+heading "the machine and its devices"
+facts >>"$log" 2>&1
+run "conformance of the backend" env GM_CONFORMANCE_BACKEND="$vendor" ./conformance --gtest_filter='conformance/*' --gtest_brief=1
+run "kernels" "./${prefix}parallel_for"
+if [ -x "./${prefix}model_of_kernels" ]; then run "model: random work against plain arrays" "./${prefix}model_of_kernels"; fi
+for sample in ./"${prefix}"sample_*; do
+  case $sample in *_draw_picture) continue ;; esac
+  run "$(basename "$sample")" "$sample"
+done
+run "comparison with other ways" "$bench" --json "$base.json" --table "$base.md"
+[ ! -f "$base.md" ] || cat "$base.md"
+say "$failed failed; results are $base.txt, .json and .md"
+[ "$failed" = 0 ]
