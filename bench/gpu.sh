@@ -6,14 +6,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
   cat <<END
-usage: sh bench/gpu.sh --pack           build for every GPU compiler that is here; put the programs, the libraries they need
-                                        and this script into build/gpu-pack, which can be carried to another machine
+usage: sh bench/gpu.sh --pack
+           builds for every GPU compiler that is here; puts the programs, the libraries they need and this script into
+           build/gpu-pack, which can be carried to another machine
        sh bench/gpu.sh [--vendor V] [--results FOLDER]
-                                        run from the pack (or from its folder: sh gpu.sh): facts of the device, the tests
-                                        that need one, the samples, the comparison with other ways
+           runs from the pack (there: sh gpu.sh): facts of the device, the tests that need one, the samples, the
+           comparison with other ways
   --vendor V        cuda, hip or sim (no GPU: to try the script); what is not given is found out
   --results FOLDER  where NAME-DATE.txt, .json and .md go: bench/results, or the folder itself in a pack
-  --seconds N       a limit for each program, 240 at most together with the others' in under eight minutes
+  --seconds N       a limit for each program (150)
 Needs no network, no compiler and nothing installed but a driver. Ends with 1 when a test or sample failed; a goal that
 is missed changes nothing.
 END
@@ -58,8 +59,8 @@ pack_programs() {
   rm -rf "$to"
   mkdir -p "$to"
   from=$root/build/release/bin
-  for program in "$from"/conformance "$from"/gmem_gpu_bench "$from"/parallel_for "$from"/model_of_kernels "$from"/sample_* \
-    "$from"/cuda_* "$from"/hip_* "$from"/libgmem*.so*; do
+  for program in "$from"/conformance "$from"/gmem_gpu_bench "$from"/parallel_for "$from"/model_of_kernels \
+    "$from"/sample_* "$from"/cuda_* "$from"/hip_* "$from"/libgmem*.so*; do
     [ -e "$program" ] && cp -P "$program" "$to/"
   done
   rm -f "$to"/*_draw_picture
@@ -98,7 +99,7 @@ if [ -z "$vendor" ]; then
   elif [ -e /dev/kfd ]; then
     vendor=hip
   else
-    die "there is no GPU here that a driver answers for (nvidia-smi, /dev/kfd). \`--vendor sim\` tries the script without."
+    die "there is no GPU here that a driver answers for (nvidia-smi, /dev/kfd): \`--vendor sim\` tries the script."
   fi
 fi
 case $vendor in
@@ -147,8 +148,15 @@ facts() {
   sed -n 's/^model name[^:]*: /processor: /p' /proc/cpuinfo | head -n 1
   grep -E 'MemTotal|HugePages_Total' /proc/meminfo
   case $vendor in
-    cuda) nvidia-smi; nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,pcie.link.gen.current,pcie.link.width.current --format=csv ;;
-    hip) rocminfo 2>/dev/null | head -n 80; cat /sys/module/amdgpu/version 2>/dev/null ;;
+    cuda)
+      nvidia-smi
+      nvidia-smi --format=csv \
+        --query-gpu=name,driver_version,memory.total,memory.free,pcie.link.gen.current,pcie.link.width.current
+      ;;
+    hip)
+      rocminfo 2>/dev/null | head -n 80
+      cat /sys/module/amdgpu/version 2>/dev/null
+      ;;
   esac
   GM_LOG=info "./${prefix}sample_saxpy" 2>&1 | head -n 20
 }
@@ -156,9 +164,10 @@ facts() {
 : >"$log"
 heading "the machine and its devices"
 facts >>"$log" 2>&1
-run "conformance of the backend" env GM_CONFORMANCE_BACKEND="$vendor" ./conformance --gtest_filter='conformance/*' --gtest_brief=1
+run "conformance of the backend" env GM_CONFORMANCE_BACKEND="$vendor" \
+  ./conformance --gtest_filter='conformance/*' --gtest_brief=1
 run "kernels" "./${prefix}parallel_for"
-if [ -x "./${prefix}model_of_kernels" ]; then run "model: random work against plain arrays" "./${prefix}model_of_kernels"; fi
+run "random work against plain arrays" "./${prefix}model_of_kernels"
 for sample in ./"${prefix}"sample_*; do
   case $sample in *_draw_picture) continue ;; esac
   run "$(basename "$sample")" "$sample"
