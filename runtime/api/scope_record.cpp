@@ -225,7 +225,10 @@ void scope_record::give_up_lease() {
   const bool held_frames = lease_.gathered;
   vm_.leases.release(lease_);
   drop_leases();
+  // Host memory that this scope used may be reclaimed: told on either side, as of own copies (move.cpp).
+  if (!on_device()) vm_.starved.changed(*vm_.cpu);
   vm_.leases.remove(lease_);
+  if (!on_device()) vm_.starved.changed(*vm_.cpu);
   if (held_frames) vm_.room_changes.happened();
 }
 

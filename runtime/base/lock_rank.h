@@ -9,17 +9,18 @@
 namespace gm {
 
 enum class lock_rank : std::uint8_t {
-  life,           // runtime start and stop
-  admission,      // one a device: who may gather frames. Held while write-backs are waited for, never while scopes are
-  extents,        // which addresses are allocated, and their references
-  deferred,       // frees that a copy in flight holds up
-  block,          // one a block: its pages' state and kernel page tables. Never held while anything is waited for
-  advice,         // the interval map of advice; read under a block lock by faults
-  leases,         // active scopes; asked under a block lock by faults
-  frames,         // one a device: the frame pool and its LRU order
-  moves,          // the pool of move records
-  fault_streams,  // the recent sequential streams of CPU faults
-  condemned,      // addresses whose next touch is an error
+  life,            // runtime start and stop
+  admission,       // one a device: who may gather frames. Held while write-backs are waited for, never while scopes are
+  extents,         // which addresses are allocated, and their references
+  deferred,        // frees that a copy in flight holds up
+  block,           // one a block: its pages' state and kernel page tables. Never held while anything is waited for
+  advice,          // the interval map of advice; read under a block lock by faults
+  leases,          // active scopes; asked under a block lock by faults
+  frames,          // one a device: the frame pool and its LRU order
+  moves,           // the pool of move records
+  fault_streams,   // the recent sequential streams of CPU faults
+  starved_faults,  // CPU faults that wait for host memory
+  condemned,       // threads whose touch is about to be an error
   log,
   count_
 };

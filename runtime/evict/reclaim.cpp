@@ -36,7 +36,7 @@ void forget_pages(vm_object& vm, const extent& e, block_index index) {
   block& b = vm.table.at(index);
   const page_mask pages = pages_touched(e.bytes(), index);
   block_guard guard(b.lock);
-  vm.host.uncharge(count_pages(b.backed & pages));
+  const unsigned given_back = count_pages(b.backed & pages);
   b.backed &= ~pages;
   b.readable &= ~pages;
   b.willneed &= ~pages;
@@ -48,6 +48,7 @@ void forget_pages(vm_object& vm, const extent& e, block_index index) {
     node.dirty &= ~pages;
     node.pinned &= ~pages;
   }
+  vm.uncharge_host(given_back);
 }
 
 void release_frames(vm_object& vm, const extent& e) {
@@ -136,34 +137,94 @@ void retry_deferred_frees(vm_object& vm) {
   }
 }
 
-std::uint64_t reclaim_host_pages(vm_object& vm, std::uint64_t wanted) {
+namespace {
+
+// Pages of the block that a scope on the host is using.
+page_mask leased_by_host(const vm_object& vm, block_index index, const block& b, page_mask pages) {
+  page_mask leased = no_pages;
+  if (b.host().leases == 0) return leased;
+  for (unsigned page = 0; page < pages_per_block; ++page)
+    if ((pages & one_page(page)) != 0 && vm.leases.covers({first_page(index).value + page}, host_node))
+      leased |= one_page(page);
+  return leased;
+}
+
+// Host copies that another node can do without.
+page_mask spare_copies(const vm_object& vm, const block& b, unsigned evicting) {
+  if (evicting == host_node) return valid_elsewhere(b, vm.nodes, host_node);
+  const node_pages& victim = b.node(evicting);
+  page_mask elsewhere = no_pages;
+  for (unsigned n = 1; n < vm.nodes; ++n)
+    if (n != evicting || victim.leases != 0 || victim.pinned != no_pages) elsewhere |= b.node(n).valid;
+  return elsewhere;
+}
+
+struct reclaim_wish {
+  std::uint64_t pages;
+  bool also_copies;
+  unsigned evicting;
+};
+
+// Returns the pages given back.
+unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t wanted, const reclaim_wish& wish) {
+  block_guard guard(b.lock);
+  page_mask pages = b.backed & ~b.host().pinned & ~b.busy.load(std::memory_order_relaxed);
+  pages &= wish.also_copies ? spare_copies(vm, b, wish.evicting) : ~b.host().valid;
+  pages &= ~leased_by_host(vm, index, b, pages);
+  while (count_pages(pages) > wanted) pages &= pages - 1;
+  if (pages == no_pages) return 0;
+  const page_mask were_valid = pages & b.host().valid;
+  const unsigned before = count_pages(b.backed);
+  if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return 0;
+  // A device's copy of them is now newer than what the host has, which is nothing.
+  page_mask orphans = were_valid & ~b.backed;
+  for (unsigned n = 1; n < vm.nodes; ++n) {
+    b.node(n).dirty |= orphans & b.node(n).valid;
+    orphans &= ~b.node(n).valid;
+  }
+  return before - count_pages(b.backed);
+}
+
+// Goes through blocks [index, end) until enough has been given back; index becomes the one to go on with.
+std::uint64_t reclaim_blocks(vm_object& vm, block_index& index, std::uint64_t end, const reclaim_wish& wish) {
   std::uint64_t freed = 0;
+  for (; index.value < end && freed < wish.pages; ++index) {
+    block* b = vm.table.find(index);
+    if (b != nullptr)
+      freed += reclaim_block(vm, index, *b, wish.pages - freed, wish);
+    else
+      index.value += page_table::blocks_per_chunk - 1 - index.value % page_table::blocks_per_chunk;
+  }
+  return freed;
+}
+
+}  // namespace
+
+std::uint64_t reclaim_host_pages(vm_object& vm, std::uint64_t wanted, unsigned evicting) {
+  std::uint64_t freed = 0;
+  const std::uint64_t blocks = vm.table.blocks();
   for (const bool also_copies : {false, true}) {
-    for (block_index index; index.value < vm.table.blocks() && freed < wanted; ++index) {
-      block* b = vm.table.find(index);
-      if (b == nullptr) {
-        index.value += page_table::blocks_per_chunk - 1 - index.value % page_table::blocks_per_chunk;
-        continue;
-      }
-      block_guard guard(b->lock);
-      if (b->host().leases != 0) continue;
-      page_mask pages = b->backed & ~b->host().pinned & ~b->busy.load(std::memory_order_relaxed);
-      pages &= also_copies ? valid_elsewhere(*b, vm.nodes, host_node) : ~b->host().valid;
-      if (pages == no_pages) continue;
-      const page_mask were_valid = pages & b->host().valid;
-      const unsigned before = count_pages(b->backed);
-      if (drop_host_pages_locked(vm, index, *b, pages) != status::ok) continue;
-      freed += before - count_pages(b->backed);
-      // A device's copy of them is now newer than what the host has, which is nothing.
-      page_mask orphans = were_valid & ~b->backed;
-      for (unsigned n = 1; n < vm.nodes; ++n) {
-        b->node(n).dirty |= orphans & b->node(n).valid;
-        orphans &= ~b->node(n).valid;
-      }
+    const std::uint64_t start = vm.reclaim_hand.load(std::memory_order_relaxed) % blocks;
+    block_index hand{start};
+    freed += reclaim_blocks(vm, hand, blocks, {wanted - freed, also_copies, evicting});
+    if (freed < wanted) {
+      hand = {0};
+      freed += reclaim_blocks(vm, hand, start, {wanted - freed, also_copies, evicting});
     }
+    vm.reclaim_hand.store(hand.value, std::memory_order_relaxed);
     if (freed >= wanted) break;
   }
   return freed;
+}
+
+bool host_memory_is_coming(const vm_object& vm, bool beside_streams) {
+  if (vm.own_copies.load() != 0) return true;
+  bool coming = false;
+  if (beside_streams)
+    vm.leases.for_each([&](const lease& l) {
+      coming = coming || (l.node == host_node && (l.state != lease_state::ended || l.fence.api == nullptr));
+    });
+  return coming;
 }
 
 }  // namespace gm

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "device/backend_loader.h"
+#include "evict/reclaim.h"
 #include "migrate/host_pages.h"
 
 namespace gm {
@@ -81,33 +82,42 @@ page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
   return b.node(node).dirty & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
 }
 
-// Step 1 for one block. False: not evictable (or its write-back could not begin; then failure says why).
+// Step 1 for one block, under its lock. False: not evictable, or (then s is not ok) its write-back could not begin.
+// home: the pages that have to go; none when there is nothing to submit.
+bool begin_block_locked(vm_object& vm, device_node& device, block_index index, block& b, write_backs& all, move* m,
+                        copy_plan& plan, page_mask& home, status& s) {
+  const bool fits = evictable_locked(b, device.node);
+  home = fits ? must_go_home(vm, b, device.node) : no_pages;
+  if (home == no_pages) return fits;
+  s = status::no_memory;
+  if (m == nullptr) return false;
+  const move_request request{
+      .destination = host_node, .source = device.node, .pages = home, .done = write_back_done, .owner = &all};
+  s = begin_move_locked(vm, index, b, request, *m, plan);
+  return s == status::ok;
+}
+
+// Step 1 for one block. False: not evictable (or its write-back could not begin; then failure says why). Host memory
+// for the write-back is made out of what the host need not hold, without the block's lock.
 bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_index index, write_backs& all,
                  std::uint32_t& clean_pages) {
   block& b = vm.table.at(index);
   move* m = moves.take(false);
   copy_plan plan;
-  {
-    block_guard guard(b.lock);
-    const bool fits = evictable_locked(b, device.node);
-    const page_mask home = fits ? must_go_home(vm, b, device.node) : no_pages;
-    if (!fits || home == no_pages) {
-      if (fits) clean_pages += count_pages(b.node(device.node).valid & b.allocated);
-      if (m != nullptr) moves.give_back(m);
-      return fits;
+  for (;;) {
+    page_mask home = no_pages;
+    status s = status::ok;
+    bool begun = false;
+    {
+      block_guard guard(b.lock);
+      begun = begin_block_locked(vm, device, index, b, all, m, plan, home, s);
+      if (begun) clean_pages += count_pages(b.node(device.node).valid & ~home & b.allocated);
     }
-    status s = status::no_memory;
-    if (m != nullptr) {
-      const move_request request{
-          .destination = host_node, .source = device.node, .pages = home, .done = write_back_done, .owner = &all};
-      s = begin_move_locked(vm, index, b, request, *m, plan);
-    }
-    if (s != status::ok) {
-      if (m != nullptr) moves.give_back(m);
-      all.failure.store(static_cast<int>(s), std::memory_order_relaxed);
-      return false;
-    }
-    clean_pages += count_pages(b.node(device.node).valid & ~home & b.allocated);
+    if (begun && home != no_pages) break;
+    if (s == status::no_memory && m != nullptr && reclaim_host_pages(vm, count_pages(home), device.node) != 0) continue;
+    if (m != nullptr) moves.give_back(m);
+    if (s != status::ok) all.failure.store(static_cast<int>(s), std::memory_order_relaxed);
+    return begun;
   }
   all.pending.fetch_add(1, std::memory_order_relaxed);
   return submit_move(moves, m, plan, nullptr) == status::ok;
@@ -196,13 +206,16 @@ piece piece_for(const device_node& device, const extent& e, block_index index) {
 }
 
 status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames) {
-  status failure = status::ok;
   for (;;) {
+    status failure = status::ok;
     const std::uint32_t free = device.pool.free_frames();
     if (free >= frames) return status::ok;
     const std::uint32_t seen = vm.room_changes.now();
     const bool could = could_free(vm, device, frames - free);
     if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
+    // Host memory that write-backs lacked may be held by copies in flight, whose ends raise room_changes.
+    if (failure == status::no_memory && (vm.own_copies.load() != 0 || vm.room_changes.now() != seen))
+      failure = status::ok;
     if (could && failure == status::ok) {
       // What could go was being copied, or has just become free to go.
       if (vm.room_changes.now() != seen) continue;

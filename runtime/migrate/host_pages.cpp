@@ -39,7 +39,7 @@ status back_host_pages_locked(vm_object& vm, block_index index, block& b, page_m
   // All or nothing: a page that is backed and valid nowhere would be neither NOMAP nor the host's.
   for_each_run(missing,
                [&](unsigned first, unsigned count) { (void)vm.memory.punch(vm.bytes_of(index, first, count)); });
-  vm.host.uncharge(count_pages(missing));
+  vm.uncharge_host(count_pages(missing));
   return s;
 }
 
@@ -103,7 +103,7 @@ status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_
   // The run that failed may be half there: it is taken out of the kernel's tables and of the memfd again.
   const page_mask left = pages & ~done;
   for_each_run(left, [&](unsigned first, unsigned count) { (void)vm.memory.punch(vm.bytes_of(index, first, count)); });
-  vm.host.uncharge(count_pages(left));
+  vm.uncharge_host(count_pages(left));
   return s;
 }
 
@@ -116,7 +116,7 @@ status drop_host_pages_locked(vm_object& vm, block_index index, block& b, page_m
         b.host().writable &= ~run;
         b.host().valid &= ~run;
         b.backed &= ~run;
-        vm.host.uncharge(count_pages(run));
+        vm.uncharge_host(count_pages(run));
       });
   return s;
 }

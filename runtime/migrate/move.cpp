@@ -105,6 +105,13 @@ void finish(move_pool& pool, move* m, status result) {
   }
   b.busy.notify_all();
   vm.submissions.happened();
+  if (m->own_stream) {
+    // Once on either side: who sees that the copy is gone sees that something has changed, and who still saw it is
+    // woken.
+    vm.starved.changed(*vm.cpu);
+    vm.own_copies.fetch_sub(1);
+    vm.starved.changed(*vm.cpu);
+  }
   vm.room_changes.happened();
   if (m->done != nullptr) m->done(m->owner, *m, result);
   pool.give_back(m);
@@ -270,6 +277,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
   m.done = request.done;
   m.owner = request.owner;
   m.stream = request.stream;
+  m.own_stream = request.stream == nullptr;
   m.api = request.api;
   m.filled = no_pages;
   m.fence = {};
@@ -299,6 +307,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
       set_copy_stream(m, vm.device(request.destination), vm.device(request.destination).to_device);
   }
   list_transition_locked(b, m);
+  if (m.own_stream) vm.own_copies.fetch_add(1);
   vm.moves_in_flight.fetch_add(1, std::memory_order_relaxed);
   return status::ok;
 }

@@ -45,7 +45,8 @@ struct move : transition {
   move_done done = nullptr;
   void* owner = nullptr;
   device::stream* stream = nullptr;
-  move* next = nullptr;  // in the pool
+  bool own_stream = false;  // the device's own copy stream: it ends whatever the program does
+  move* next = nullptr;     // in the pool
 };
 
 // The copies of one move, built under the block's lock and given to the backend without it.

@@ -16,6 +16,7 @@
 #include "vm/host_budget.h"
 #include "vm/lease_table.h"
 #include "vm/page_table.h"
+#include "vm/starved_faults.h"
 #include "vm/transition.h"
 
 namespace gm {
@@ -37,6 +38,9 @@ class vm_object {
 
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
+  // Of those, the ones on the runtime's own copy streams: they end whatever the program does. Lowered before
+  // room_changes rises.
+  std::atomic<std::uint64_t> own_copies{0};
   // Rises whenever a move has ended, frames came free, or a scope that held some is gone: what was in the way of making
   // room may be gone.
   event room_changes;
@@ -46,6 +50,17 @@ class vm_object {
   // Frees that a move in flight holds up, and who carries them out when a move has ended.
   std::atomic<std::uint64_t> deferred_frees{0};
   void (*retry_deferred_frees)(vm_object&) = nullptr;
+
+  // Faults that wait for host memory, and the count of what may have brought some.
+  starved_faults starved;
+  // Where reclaim_host_pages() goes on looking: what it has taken from last is asked last again.
+  std::atomic<std::uint64_t> reclaim_hand{0};
+
+  // Pages that were charged to the budget are gone. May be called under a block's lock.
+  void uncharge_host(std::uint64_t pages) {
+    host.uncharge(pages);
+    if (pages != 0) starved.changed(*cpu);
+  }
 
   byte_range bytes_of(block_index index, unsigned first_page, unsigned pages) const {
     const std::uint64_t begin = offset_of(index) + first_page * page_bytes;

@@ -260,15 +260,74 @@ TEST_F(reclaiming, leased_pinned_and_busy_pages_keep_their_memory) {
     cpu_wrote(index, 0x3);
     device_reads(index, 0x3);
   }
+  leased_range range{{offset_of(leased), offset_of(leased) + page_bytes}, GM_READ};
+  lease call;
+  call.ranges = {&range, 1};
+  call.node = host_node;
+  lease_order order;
+  ASSERT_EQ(vm->leases.begin_or_wait(call, conflicts::order, order), status::ok);
   at(leased).host().leases = at(leased).leases = 1;
   at(pinned).host().pinned = 0x1;
   at(busy).busy = 0x2;
-  EXPECT_EQ(reclaim_host_pages(*vm, 100), 2U);
-  EXPECT_EQ(at(leased).backed, 0x3U);
+  EXPECT_EQ(reclaim_host_pages(*vm, 100), 3U);
+  EXPECT_EQ(at(leased).backed, 0x1U);
   EXPECT_EQ(at(pinned).backed, 0x1U);
   EXPECT_EQ(at(busy).backed, 0x2U);
+  vm->leases.remove(call);
   at(leased).host().leases = at(leased).leases = 0;
   at(busy).busy = 0;
+}
+
+TEST_F(reclaiming, the_blocks_give_in_turn) {
+  const block_index first = allocate(block_bytes).first_block();
+  const block_index second = allocate(block_bytes).first_block();
+  for (const block_index index : {first, second}) {
+    cpu_wrote(index, 0x7);
+    device_reads(index, 0x7);
+  }
+  EXPECT_EQ(reclaim_host_pages(*vm, 1), 1U);
+  EXPECT_EQ(count_pages(at(first).backed), 2U) << "no more than asked for";
+  EXPECT_EQ(reclaim_host_pages(*vm, 1), 1U);
+  EXPECT_EQ(count_pages(at(second).backed), 2U) << "the other one's turn";
+  EXPECT_EQ(reclaim_host_pages(*vm, 100), 4U) << "all the way round";
+}
+
+TEST_F(reclaiming, what_is_being_written_home_from_a_device_is_not_taken_for_it) {
+  build({.devices = 2});
+  const block_index going = allocate(block_bytes).first_block();
+  const block_index staying = allocate(block_bytes).first_block();
+  for (const block_index index : {going, staying}) {
+    cpu_wrote(index, 0x3);
+    device_reads(index, 0x3);
+  }
+  device_reads(going, 0x1, 2);
+  on(staying, 1).leases = at(staying).leases = 1;
+  EXPECT_EQ(reclaim_host_pages(*vm, 100, 1), 3U);
+  EXPECT_EQ(at(going).backed, 0x2U) << "the page that the other device has as well may go";
+  EXPECT_EQ(at(staying).backed, 0U) << "this block is not evicted";
+  on(staying, 1).leases = at(staying).leases = 0;
+}
+
+TEST_F(reclaiming, what_gives_memory_back_raises_the_count_of_who_waits_for_some) {
+  const block_index index = allocate(block_bytes).first_block();
+  cpu_wrote(index, 0x3);
+  device_reads(index, 0x3);
+  const std::uint32_t seen = vm->starved.now();
+  EXPECT_EQ(reclaim_host_pages(*vm, 1), 1U);
+  EXPECT_NE(vm->starved.now(), seen);
+}
+
+TEST_F(reclaiming, memory_is_coming_while_a_copy_of_the_runtime_s_own_is_in_flight) {
+  const block_index index = allocate(block_bytes).first_block();
+  EXPECT_FALSE(host_memory_is_coming(*vm, true));
+  fake(1).hold = true;
+  cpu_wrote(index, 0x1);
+  device_reads(index, 0x1);
+  EXPECT_TRUE(host_memory_is_coming(*vm, false));
+  const std::uint32_t seen = vm->starved.now();
+  fake(1).run_all();
+  EXPECT_FALSE(host_memory_is_coming(*vm, true));
+  EXPECT_NE(vm->starved.now(), seen);
 }
 
 TEST_F(reclaiming, with_nothing_to_give_there_is_nothing) {

@@ -387,5 +387,65 @@ TEST_F(mirrors, one_write_back_that_fails_keeps_all_of_it) {
   EXPECT_EQ(has_frame(0), has_frame(2));
 }
 
+// ---- Host memory for write-backs ----------------------------------------------------------------------------------
+
+TEST_F(rooms, memory_that_the_host_need_not_hold_makes_way_for_what_comes_home) {
+  start({.frames = 4, .host_pages = 8});
+  cpu_wrote(5, 0xff);
+  device_wrote(5, 0xff);  // the host's pages hold nothing now
+  on({5}, 1).leases = at({5}).leases = 1;
+  device_wrote(0, 0x3f);
+  ASSERT_EQ(make(3), status::ok) << last_error();
+  EXPECT_EQ(at({0}).host().valid, 0x3fU);
+  for (unsigned page = 0; page < 6; ++page) EXPECT_TRUE(painted(host_page({0}, page), value(0, page))) << page;
+  on({5}, 1).leases = at({5}).leases = 0;
+}
+
+TEST_F(rooms, so_do_copies_that_stay_on_a_device) {
+  start({.frames = 4, .host_pages = 8});
+  cpu_wrote(5, 0xff);
+  device_reads(5, 0xff);
+  on({5}, 1).leases = at({5}).leases = 1;
+  device_wrote(0, 0x3f);
+  ASSERT_EQ(make(3), status::ok) << last_error();
+  EXPECT_EQ(at({0}).host().valid, 0x3fU);
+  EXPECT_EQ(count_pages(at({5}).host().valid), 2U);
+  EXPECT_EQ(count_pages(on({5}, 1).dirty), 6U) << "the only copies now";
+  on({5}, 1).leases = at({5}).leases = 0;
+}
+
+// Without a window a piece has several blocks: what one of them has brought home is not taken for the next.
+TEST_F(rooms, a_piece_that_cannot_come_home_as_a_whole_is_refused_and_does_not_go_to_and_fro) {
+  build({.frames = 4, .window = false, .host_pages = 8});
+  const extent& e = allocate(2 * block_bytes);
+  const std::uint64_t first = e.first_block().value;
+  {
+    lock_guard guard(device().admission);
+    ASSERT_EQ(acquire_piece(*vm, *moves, device(), {e.first_block(), 2}, victim_class::normal, true), status::ok);
+  }
+  for (const std::uint64_t block : {first, first + 1}) device_wrote(block, 0x3f);
+  EXPECT_EQ(make(4), status::no_memory);
+  EXPECT_TRUE(has_frame(first));
+  EXPECT_LE(fake(1).copied_bytes, 6 * page_bytes);
+}
+
+TEST_F(rooms, memory_held_by_a_copy_in_flight_is_a_reason_to_wait) {
+  start({.devices = 2, .frames = 4, .host_pages = 8});
+  device_wrote(5, 0xff, 2);
+  fake(2).hold = true;
+  move* m = moves->take(false);
+  copy_plan plan;
+  {
+    block_guard guard(at({5}).lock);
+    ASSERT_EQ(begin_move_locked(*vm, {5}, at({5}), {.source = 2, .pages = 0xff}, *m, plan), status::ok);
+  }
+  ASSERT_EQ(submit_move(*moves, m, plan, nullptr), status::ok);
+  device_wrote(0, 0x3f);
+  EXPECT_EQ(make(4), status::busy);
+  fake(2).run_all();
+  EXPECT_EQ(make(4), status::ok) << "the second device has them as well";
+  EXPECT_EQ(at({0}).host().valid, 0x3fU);
+}
+
 }  // namespace
 }  // namespace gm
