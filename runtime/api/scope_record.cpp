@@ -246,6 +246,7 @@ status scope_record::try_begin(bool& try_again) {
   lease_order order;
   lease_.ranges = request_.ranges;
   lease_.node = request_.node;
+  lease_.stream = request_.stream != nullptr ? request_.stream->handle : nullptr;
   const conflicts how = request_.detached            ? conflicts::never
                         : request_.stream == nullptr ? conflicts::wait
                                                      : conflicts::order;

@@ -40,7 +40,7 @@
 
 namespace gm::device {
 
-inline constexpr std::uint32_t backend_abi = 2;
+inline constexpr std::uint32_t backend_abi = 3;
 
 struct backend;  // opaque, the backend's own
 struct device;
@@ -173,6 +173,12 @@ struct backend_table {
   // body over disjoint pieces of [0, count), in parallel; then finish(argument), also when skipped. finish may be null.
   gm_status (*launch)(stream*, std::size_t count, void (*body)(void*, std::size_t, std::size_t), void (*finish)(void*),
                       void* argument);
+
+  // The unit whose function (of call, or launch's body and finish) that thread is running, else the null fence. Asked
+  // by fault handlers while the thread sleeps: waits for nothing, allocates nothing, and may answer the null fence
+  // where it cannot tell. A fence recorded behind the unit has at least its position. Null where stream work never runs
+  // on the host.
+  fence (*running_unit)(std::int32_t thread);
 
   // Optional: null where host memory is as good as any other. Makes host memory one that all devices of the backend
   // copy from and to directly, at full speed. Whole OS pages, which exist and stay; ranges do not overlap.

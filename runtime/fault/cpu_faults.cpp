@@ -89,6 +89,8 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
         park_locked(b, page);
         return outcome::wait_scope;
       case lease_table::verdict::own:
+      case lease_table::verdict::own_stream:
+      case lease_table::verdict::circle:
         why = offence::own_scope;
         return outcome::offending;
     }

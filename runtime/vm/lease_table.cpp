@@ -37,17 +37,38 @@ bool lease_table::conflict(const lease& active, std::span<const leased_range> wa
 }
 
 bool lease_table::would_circle_locked(thread_id self, thread_id blocker) const {
-  // Follow who waits for whom; there are at most as many steps as waiters.
-  for (const waiter* step = waiters_; step != nullptr; step = step->next) {
-    const waiter* next = nullptr;
-    for (const waiter* w = waiters_; w != nullptr; w = w->next)
-      if (w->thread == blocker) next = w;
+  // Follow who waits for whom; a circle that this thread is not in has no more steps than there are leases.
+  for (std::size_t step = 0; step <= active_; ++step) {
+    const lease* next = awaited_by_locked(blocker);
     if (next == nullptr) return false;
-    if (next->waits_on == nullptr) return false;
-    blocker = next->waits_on->owner;
+    blocker = next->owner;
     if (blocker == self) return true;
   }
   return false;
+}
+
+// The open lease that the thread waits for in begin_or_wait(), or sleeps for in a fault.
+const lease* lease_table::awaited_by_locked(thread_id thread) const {
+  for (const waiter* w = waiters_; w != nullptr; w = w->next)
+    if (w->thread == thread && w->waits_on != nullptr) return w->waits_on;
+  if (parked_ == 0) return nullptr;
+  for (const lease* l = first_; l != nullptr; l = l->next)
+    if (l->owner == thread && l->owner_parked_on != nullptr) return l->owner_parked_on;
+  return nullptr;
+}
+
+// In one of the thread's open leases, if it has any. Null: the thread is not parked.
+void lease_table::set_parked_locked(thread_id thread, const lease* on) {
+  if (on == nullptr && parked_ == 0) return;
+  for (lease* l = first_; l != nullptr; l = l->next) {
+    if (l->owner != thread) continue;
+    if (l->owner_parked_on != nullptr) --parked_;
+    l->owner_parked_on = nullptr;
+    if (on == nullptr || l->state != lease_state::open) continue;
+    l->owner_parked_on = on;
+    on = nullptr;
+    ++parked_;
+  }
 }
 
 status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& order) try {
@@ -67,6 +88,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
     {
       lock_guard guard(lock_);
       stop_waiting_locked();
+      set_parked_locked(self, nullptr);
       const lease* blocker = nullptr;
       bool must_wait = false;
       for (const lease* l = first_; l != nullptr; l = l->next) {
@@ -78,9 +100,11 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
             return fail(status::busy,
                         "this thread has a scope open over the same memory (one of the two writes it): end it first");
           if (would_circle_locked(self, l->owner))
-            return fail(status::busy,
-                        "another thread's open scope is in the way, and that thread waits for a scope of this one: end "
-                        "the open scope first");
+            return fail(
+                status::busy,
+                "the open scope of thread %d is in the way, and that thread waits for a scope that this one has "
+                "open (to begin one, or in a touch of its memory): end that first",
+                l->owner);
           blocker = l;
           must_wait = true;
           break;
@@ -96,6 +120,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
         wanted.owner = self;
         wanted.state = lease_state::open;
         wanted.gathered = wanted.resident = false;
+        wanted.owner_parked_on = nullptr;
         wanted.previous = last_;
         wanted.next = nullptr;
         (last_ != nullptr ? last_->next : first_) = &wanted;
@@ -134,10 +159,10 @@ void lease_table::release(lease& l) {
 void lease_table::remove(lease& l) {
   lock_guard guard(lock_);
   GM_CHECK(l.state != lease_state::none);
+  forget_waits_locked(l);
   (l.previous != nullptr ? l.previous->next : first_) = l.next;
   (l.next != nullptr ? l.next->previous : last_) = l.previous;
   l.state = lease_state::none;
-  forget_waits_locked(l);
   --active_;
   // Under the lock, as in the others: who sees that the lease is gone sees that something has changed.
   changes_.happened();
@@ -153,14 +178,36 @@ void lease_table::set_resident(lease& l) {
   l.resident = true;
 }
 
-lease_table::verdict lease_table::cpu_verdict(page_index page, cpu_access access, thread_id thread) const {
-  lock_guard guard(lock_);
+lease_table::verdict lease_table::judge_locked(page_index page, cpu_access access, thread_id thread,
+                                               device::fence running, const lease*& in_the_way) const {
   verdict result = verdict::free;
   for (const lease* l = first_; l != nullptr; l = l->next) {
     if (!covers_page(*l, page, access == cpu_access::read)) continue;
-    if (l->state == lease_state::open && l->owner == thread) return verdict::own;
-    result = verdict::wait;
+    const bool open = l->state == lease_state::open;
+    if (open && l->owner == thread) return verdict::own;
+    if (running.stream != nullptr && l->stream == running.stream && (open || l->fence.at.position >= running.position))
+      return verdict::own_stream;
+    if (result == verdict::free) result = verdict::wait;
+    if (!open || thread == 0) continue;
+    if (in_the_way == nullptr) in_the_way = l;
+    if (would_circle_locked(thread, l->owner)) result = verdict::circle;
   }
+  return result;
+}
+
+lease_table::verdict lease_table::cpu_verdict(page_index page, cpu_access access, thread_id thread,
+                                              device::fence running) const {
+  lock_guard guard(lock_);
+  const lease* in_the_way = nullptr;
+  return judge_locked(page, access, thread, running, in_the_way);
+}
+
+lease_table::verdict lease_table::admit_cpu(page_index page, cpu_access access, thread_id thread,
+                                            device::fence running) {
+  lock_guard guard(lock_);
+  const lease* in_the_way = nullptr;
+  const verdict result = judge_locked(page, access, thread, running, in_the_way);
+  set_parked_locked(thread, result == verdict::wait ? in_the_way : nullptr);
   return result;
 }
 
@@ -194,7 +241,13 @@ bool lease_table::covers(page_index page, unsigned node) const {
   return false;
 }
 
+// The lease is open no longer: nobody waits for its owner because of it, and its owner is awake.
 void lease_table::forget_waits_locked(const lease& over) {
+  for (lease* l = first_; l != nullptr && parked_ != 0; l = l->next)
+    if (l->owner_parked_on != nullptr && (l == &over || l->owner_parked_on == &over)) {
+      l->owner_parked_on = nullptr;
+      --parked_;
+    }
   for (waiter* w = waiters_; w != nullptr; w = w->next)
     if (w->waits_on == &over) w->waits_on = nullptr;
 }

@@ -10,10 +10,13 @@
 //   released its work is done; blocks still count it. It conflicts with nothing, but who waits for frames waits for its
 //   end
 // begin() takes all ranges at once or none, under one lock: leases never wait for each other half-taken.
-// Waiting: begin_or_wait() sleeps on the table's event, with nothing held. Threads that hold open leases and wait for
-// one another would sleep for ever: the last of the circle gets busy instead.
-// CPU accesses ask cpu_verdict() under their block's lock; blocks count their leases, so it is asked only where any
-// are. Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
+// Waiting: begin_or_wait() sleeps on the table's event, with nothing held; a CPU access that conflicts sleeps in its
+// fault. Threads that hold open leases and wait for one another in either way would sleep for ever: the last of the
+// circle gets busy, or its access is an offence. Who waits for whom is kept with what it needs no memory for: a waiter
+// on the stack of begin_or_wait(), a parked fault in an open lease of its thread. (A thread without an open lease
+// closes no circle.) A record is forgotten when either lease ends, and when its thread is known to have gone on. CPU
+// accesses ask cpu_verdict() or admit_cpu() under their block's lock; blocks count their leases, so it is asked only
+// where any are. Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
 #pragma once
 
 #include <cstdint>
@@ -49,9 +52,12 @@ struct lease {
   unsigned node = host_node;
   thread_id owner = 0;
   lease_state state = lease_state::none;
-  bool gathered = false;  // its blocks count it: frames stay for it
-  bool resident = false;  // everything was brought in: I5 holds from here on
-  work_fence fence;       // once ended
+  bool gathered = false;                   // its blocks count it: frames stay for it
+  bool resident = false;                   // everything was brought in: I5 holds from here on
+  work_fence fence;                        // once ended
+  const device::stream* stream = nullptr;  // whose work the lease is for; null: of no stream
+  // The owner's thread sleeps in a CPU fault until that open lease is released. Of an owner's open leases one says so.
+  const lease* owner_parked_on = nullptr;
   lease* next = nullptr;
   lease* previous = nullptr;
 };
@@ -80,9 +86,17 @@ class lease_table {
   void set_gathered(lease&);
   void set_resident(lease&);
 
-  enum class verdict { free, wait, own };
-  // May the CPU access the page now? own: the thread itself has a conflicting lease open.
-  verdict cpu_verdict(page_index, cpu_access, thread_id) const;
+  enum class verdict {
+    free,
+    wait,        // for a lease's release
+    own,         // never: the thread itself has a conflicting lease open
+    own_stream,  // never: the thread runs work of a stream, and a conflicting lease is released behind that work
+    circle,      // never: a conflicting lease's owner waits for an open lease of this thread, directly or not
+  };
+  // May the CPU access the page now? running: the unit of stream work that the thread is running, if any.
+  verdict cpu_verdict(page_index, cpu_access, thread_id, device::fence running = {}) const;
+  // The same, for a thread that is about to sleep when it has to wait: that is remembered.
+  verdict admit_cpu(page_index, cpu_access, thread_id, device::fence running = {});
   // Is the page in any active lease?
   bool covers(page_index) const;
   // ... on that node?
@@ -111,14 +125,18 @@ class lease_table {
     waiter* next;
   };
   static bool conflict(const lease&, std::span<const leased_range>, byte_range* shared);
+  const lease* awaited_by_locked(thread_id) const;
   bool would_circle_locked(thread_id self, thread_id blocker) const;
+  verdict judge_locked(page_index, cpu_access, thread_id, device::fence running, const lease*& in_the_way) const;
   void forget_waits_locked(const lease&);
+  void set_parked_locked(thread_id, const lease*);
 
   mutable mutex<lock_rank::leases> lock_;
   lease* first_ = nullptr;
   lease* last_ = nullptr;
   waiter* waiters_ = nullptr;
   std::size_t active_ = 0;
+  std::size_t parked_ = 0;  // leases with owner_parked_on
   event changes_;
 };
 

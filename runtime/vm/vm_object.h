@@ -61,6 +61,17 @@ class vm_object {
     host.uncharge(pages);
     if (pages != 0) starved.changed(*cpu);
   }
+  // The unit of stream work that the thread is running, where a backend can tell; else the null fence.
+  device::fence running_unit(thread_id thread) const {
+    const device::backend_table* asked = nullptr;
+    for (unsigned n = 1; n < nodes; ++n) {
+      const device::backend_table* api = devices[n]->api;
+      if (api == asked || api->running_unit == nullptr) continue;
+      asked = api;
+      if (const device::fence unit = api->running_unit(thread); unit.stream != nullptr) return unit;
+    }
+    return {};
+  }
 
   byte_range bytes_of(block_index index, unsigned first_page, unsigned pages) const {
     const std::uint64_t begin = offset_of(index) + first_page * page_bytes;

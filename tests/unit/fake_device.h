@@ -73,6 +73,8 @@ class fake_device {
   std::uint64_t filled_bytes = 0;
   std::vector<device::copy_run> copies;  // of all units, in order
   std::vector<device::fence> awaited;    // by stream_wait() on its streams
+  // Which unit a thread is running, of all fakes.
+  static inline std::map<std::int32_t, device::fence> running;
 
  private:
   struct stream_record {
@@ -162,6 +164,10 @@ class fake_device {
       if (self.refuse_wait != GM_OK) return std::exchange(self.refuse_wait, GM_OK);
       self.awaited.push_back(awaited);
       return GM_OK;
+    };
+    t.running_unit = [](std::int32_t thread) {
+      const auto found = running.find(thread);
+      return found == running.end() ? device::fence{} : found->second;
     };
     t.error_text = [] { return "the fake refuses"; };
     return t;

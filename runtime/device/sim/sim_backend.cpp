@@ -19,6 +19,7 @@
 #include "device/parts/error_text.h"
 #include "device/sim/sim_device.h"
 #include "device/sim/sim_memory.h"
+#include "device/sim/sim_running.h"
 #include "device/sim/sim_stream.h"
 
 namespace gm::device {
@@ -322,6 +323,7 @@ constexpr backend_table table = {
     .fence_wait = fence_wait,
     .call = call,
     .launch = launch,
+    .running_unit = sim::running_unit,
     .host_register = nullptr,
     .host_unregister = nullptr,
     .fail_nth = fail_nth,

@@ -9,6 +9,7 @@
 #include "device/parts/runner_thread.h"
 #include "device/sim/sim_device.h"
 #include "device/sim/sim_launch.h"
+#include "device/sim/sim_running.h"
 
 namespace gm::device {
 
@@ -125,6 +126,7 @@ gm_status stream::run_copies(const unit_entry* unit) noexcept {
 
 gm_status stream::run_call(const unit_entry* unit) noexcept {
   try {
+    const sim::running_mark mark({this, unit->position});
     unit->function(unit->argument);
     return GM_OK;
   } catch (...) {
@@ -134,11 +136,12 @@ gm_status stream::run_call(const unit_entry* unit) noexcept {
 
 gm_status stream::run_launch(const unit_entry* unit) noexcept {
   if (device_->failures->is_due(operation::launch_run)) return fail(GM_ERROR_DEVICE, "a kernel was made to fail");
-  return sim::launch_in_parallel(unit->count, unit->body, unit->argument);
+  return sim::launch_in_parallel(unit->count, unit->body, unit->argument, {this, unit->position});
 }
 
 gm_status stream::run_finish(const unit_entry* unit) noexcept {
   try {
+    const sim::running_mark mark({this, unit->position});
     unit->function(unit->argument);
     return GM_OK;
   } catch (...) {

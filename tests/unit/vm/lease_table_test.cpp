@@ -498,5 +498,108 @@ TEST(lease_table_death_test, what_has_not_begun_cannot_end) {
   EXPECT_DEATH(table.remove(d.l), "check failed");
 }
 
+// ---- CPU accesses that would wait for ever ------------------------------------------------------------------------
+
+constexpr cpu_access write = cpu_access::write;
+
+TEST_F(leases, work_of_the_stream_that_releases_a_lease_is_not_let_wait_for_it) {
+  auto* const stream = reinterpret_cast<device::stream*>(0x1000);
+  auto* const other = reinterpret_cast<device::stream*>(0x2000);
+  const thread_id worker = this_thread() + 1;
+  declared a(pages(0, 4), GM_READ);
+  a.l.stream = stream;
+  ASSERT_EQ(begin(a), status::ok);
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker), verdict::wait);
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {other, 5}), verdict::wait);
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {stream, 5}), verdict::own_stream);
+  EXPECT_EQ(table.cpu_verdict(page(0), cpu_access::read, worker, {stream, 5}), verdict::free) << "it only reads";
+  table.end(a.l, {nullptr, {stream, 6}});
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {stream, 5}), verdict::own_stream);
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {stream, 6}), verdict::own_stream);
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {stream, 7}), verdict::wait) << "it is released ahead of it";
+  EXPECT_EQ(table.cpu_verdict(page(0), write, worker, {other, 5}), verdict::wait);
+  remove(a);
+}
+
+// Leases of three threads, which are gone meanwhile: who waits for whom is what the test says.
+class circles : public leases {
+ protected:
+  void SetUp() override {
+    for (unsigned t = 0; t < 3; ++t) on_another_thread([&] { ASSERT_EQ(begin(scopes[t]), status::ok); });
+  }
+  void TearDown() override {
+    for (declared& d : scopes)
+      if (d.l.state != lease_state::none) remove(d);
+  }
+  thread_id thread(unsigned t) const { return scopes[t].l.owner; }
+  verdict touches(unsigned t, std::uint64_t in_page) { return table.admit_cpu(page(in_page), write, thread(t)); }
+
+  declared scopes[3] = {{pages(0, 1), GM_READ_WRITE}, {pages(1, 2), GM_READ_WRITE}, {pages(2, 3), GM_READ_WRITE}};
+};
+
+TEST_F(circles, the_last_touch_of_two_or_three_closes_it) {
+  EXPECT_EQ(touches(0, 1), verdict::wait);
+  EXPECT_EQ(touches(2, 0), verdict::wait) << "a chain";
+  EXPECT_EQ(touches(1, 0), verdict::circle);
+  EXPECT_EQ(touches(1, 2), verdict::circle) << "by way of the third";
+  EXPECT_EQ(table.admit_cpu(page(2), write, this_thread()), verdict::wait) << "who has no lease is in no circle";
+}
+
+TEST_F(circles, a_lease_that_ends_is_waited_for_by_nobody_and_its_owner_is_awake) {
+  EXPECT_EQ(touches(0, 1), verdict::wait);
+  end(scopes[1]);
+  EXPECT_EQ(touches(1, 0), verdict::wait) << "what the first waits for comes by itself";
+  EXPECT_EQ(touches(2, 0), verdict::wait);
+  end(scopes[2]);
+  EXPECT_EQ(touches(0, 2), verdict::wait);
+}
+
+TEST_F(circles, an_owner_who_ended_one_of_his_leases_was_awake) {
+  EXPECT_EQ(touches(0, 1), verdict::wait);
+  remove(scopes[0]);
+  on_another_thread([&] { ASSERT_EQ(begin(scopes[0]), status::ok); });
+  EXPECT_EQ(touches(1, 0), verdict::wait);
+}
+
+TEST_F(circles, who_is_served_waits_no_longer) {
+  EXPECT_EQ(touches(0, 1), verdict::wait);
+  EXPECT_EQ(touches(0, 9), verdict::free);
+  EXPECT_EQ(touches(1, 0), verdict::wait);
+}
+
+TEST_F(leases, a_begin_is_refused_where_the_owner_sleeps_in_a_touch) {
+  declared mine(pages(0, 1), GM_READ_WRITE);
+  declared other(pages(1, 2), GM_READ_WRITE);
+  ASSERT_EQ(begin(mine), status::ok);
+  on_another_thread([&] {
+    ASSERT_EQ(begin(other), status::ok);
+    EXPECT_EQ(table.admit_cpu(page(0), write, this_thread()), verdict::wait);
+  });
+  declared second(pages(1, 2), GM_READ);
+  EXPECT_EQ(begin(second), status::busy) << "it would sleep for ever";
+  EXPECT_NE(std::string(last_error()).find("waits for a scope that this one has open"), std::string::npos);
+  remove(other);
+  remove(mine);
+}
+
+TEST_F(leases, a_touch_offends_where_the_owner_waits_to_begin) {
+  declared mine(pages(0, 1), GM_READ_WRITE);
+  ASSERT_EQ(begin(mine), status::ok);
+  declared other(pages(1, 2), GM_READ_WRITE);
+  std::atomic<bool> has_one{false};
+  std::thread waiter([&] {
+    ASSERT_EQ(begin(other), status::ok);
+    has_one = true;
+    declared second(pages(0, 1), GM_READ);
+    EXPECT_EQ(begin(second), status::ok) << last_error();
+    remove(second);
+    remove(other);
+  });
+  while (!has_one) std::this_thread::yield();
+  while (table.cpu_verdict(page(1), write, this_thread()) != verdict::circle) std::this_thread::yield();
+  remove(mine);
+  waiter.join();
+}
+
 }  // namespace
 }  // namespace gm
