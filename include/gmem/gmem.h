@@ -223,11 +223,12 @@ typedef struct gm_scope_s* gm_scope;
  * Scopes conflict where they share a page and one of them writes. Behind a conflicting scope that has ended the stream
  * waits and the host does not; behind one open in another thread the call waits for its end; behind one open in this
  * thread it fails with BUSY. (The host does wait where there is no other way: for room on the device or in the stream's
- * queue, and for pages that a device cannot get from where they are without going through the host.) CPU accesses
- * that conflict with a scope wait for its end; the thread that has the scope open would wait for ever and gets SIGBUS
- * and a message instead. stream NULL: the first device, and everything is resident when the call returns. Errors:
- * INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an unknown mode), NOT_MANAGED, NO_MEMORY (more than the device's
- * budget: nothing was moved), BUSY, DEVICE. */
+ * queue, and for pages that a device cannot get from where they are without going through the host.) CPU accesses that
+ * conflict with a scope wait for its end; the thread that has the scope open would wait for ever and gets SIGBUS and a
+ * message instead, and so do a kernel or a call of the scope's own stream, and the last of several threads that would
+ * wait for each other's open scopes in a circle (a begin that would close it is BUSY). stream NULL: the first device,
+ * and everything is resident when the call returns. Errors: INVALID_ARGUMENT (NULL, count 0, a range of 0 bytes, an
+ * unknown mode), NOT_MANAGED, NO_MEMORY (more than the device's budget: nothing was moved), BUSY, DEVICE. */
 GM_API gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t count, gm_scope* scope);
 
 /* Ends the declaration; its pages are released when the work queued on the stream so far is done. The handle is gone

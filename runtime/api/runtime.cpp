@@ -202,7 +202,7 @@ status runtime::start_faults(signal_callback on_signal) {
   if (const status s = install_fault_signals(on_signal); s != status::ok) return s;
   signals_ = true;
   if (config_.fault_mode == fault_mode::in_line) return status::ok;
-  handlers_ = std::make_unique<fault_handlers>(kernel_, faults, vm.memory);
+  handlers_ = std::make_unique<fault_handlers>(kernel_, faults, offenders, vm.memory);
   return handlers_->start(config_.fault_threads);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fault/cpu_faults.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "evict/reclaim.h"
@@ -13,6 +14,23 @@ namespace {
 
 // Moves that one fault begins: one for each device that holds part of the window. More wait for the next fault.
 constexpr unsigned most_moves = 2;
+// Times that a fault without host memory is served anew here before its handler sees to others.
+constexpr unsigned most_tries = 8;
+
+// Host pages to make room for at once: a small part of few, so that others' pages are not all gone with it.
+std::uint64_t reclaim_at_once(const vm_object& vm) {
+  return std::clamp<std::uint64_t>(vm.host.limit() / 8, 1, pages_per_block);
+}
+
+// Of pages, the `most` nearest to the touched one, which is among them.
+page_mask nearest(page_mask pages, unsigned touched, std::uint64_t most) {
+  while (count_pages(pages) > most) {
+    const auto first = static_cast<unsigned>(std::countr_zero(pages));
+    const auto last = static_cast<unsigned>(std::bit_width(pages)) - 1;
+    pages &= ~one_page(touched - first > last - touched ? first : last);
+  }
+  return pages;
+}
 
 offence offence_of(status s) { return s == status::no_memory ? offence::no_memory : offence::failed_copy; }
 
@@ -59,6 +77,12 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
   // nobody asked for out of a read of something else.
   const page_mask nomap = ~valid_anywhere(b, vm_.nodes);
   wanted &= (nomap & page) != 0 ? nomap : ~nomap;
+  // Nor does it use up what is left of the budget: what was not asked for cannot be told from what was, and taken back.
+  if ((nomap & page) != 0) {
+    const std::uint64_t used = vm_.host.used();
+    const std::uint64_t left = vm_.host.limit() - std::min(used, vm_.host.limit());
+    wanted = nearest(wanted | page, page_in_block(touched), std::max<std::uint64_t>(left / 2, 1));
+  }
   return wanted | page;
 }
 
@@ -82,16 +106,20 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
   page_mask read_only = no_pages;
   if (b.leases != 0) {
     const page_index touched = page_of(fault.offset);
-    switch (vm_.leases.cpu_verdict(touched, fault.access, fault.thread)) {
+    switch (vm_.leases.admit_cpu(touched, fault.access, fault.thread, vm_.running_unit(fault.thread))) {
       case lease_table::verdict::free:
         break;
       case lease_table::verdict::wait:
         park_locked(b, page);
         return outcome::wait_scope;
       case lease_table::verdict::own:
-      case lease_table::verdict::own_stream:
-      case lease_table::verdict::circle:
         why = offence::own_scope;
+        return outcome::offending;
+      case lease_table::verdict::own_stream:
+        why = offence::own_stream;
+        return outcome::offending;
+      case lease_table::verdict::circle:
+        why = offence::circle;
         return outcome::offending;
     }
     // A page that a scope reads may be read here too, but not written.
@@ -126,19 +154,24 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
     if (from_here == no_pages) continue;
     move* m = moves_.take(true);
     if (m == nullptr) break;  // moves in flight come back; the access is repeated until then
-    const move_request request{.destination = host_node,
-                               .source = n,
-                               .pages = from_here,
-                               .exclusive = fault.access == cpu_access::write ? from_here : no_pages,
-                               .grant = from_here};
-    if (const status s = begin_move_locked(vm_, index, b, request, *m, plans[begun_count]); s != status::ok) {
+    move_request request{.destination = host_node, .source = n};
+    status s = status::ok;
+    // All of the window, or, without the memory for that, what was asked for.
+    for (const page_mask pages : {from_here, from_here & page}) {
+      if (pages == no_pages || (s != status::ok && pages == request.pages)) continue;
+      request.pages = request.grant = pages;
+      request.exclusive = fault.access == cpu_access::write ? pages : no_pages;
+      s = begin_move_locked(vm_, index, b, request, *m, plans[begun_count]);
+      if (s != status::no_memory) break;
+    }
+    if (s != status::ok) {
       moves_.give_back(m);
       if ((from_here & page) == 0) continue;
       why = offence_of(s);
       return outcome::offending;
     }
     begun[begun_count++] = m;
-    remote &= ~from_here;
+    remote &= ~request.pages;
   }
   if ((b.busy.load(std::memory_order_relaxed) & page) != 0) {
     park_locked(b, page);
@@ -156,7 +189,8 @@ cpu_faults::outcome cpu_faults::serve(const cpu_fault& fault, offence& why) {
     why = offence::wild;
     return outcome::offending;
   }
-  for (bool reclaimed = false;;) {
+  for (unsigned tries = 1;; ++tries) {
+    const std::uint32_t seen = vm_.starved.now();
     move* begun[most_moves] = {};
     copy_plan plans[most_moves];
     unsigned begun_count = 0;
@@ -172,30 +206,39 @@ cpu_faults::outcome cpu_faults::serve(const cpu_fault& fault, offence& why) {
         result = outcome::offending;
       }
     }
-    if (result != outcome::offending || why != offence::no_memory || reclaimed) return result;
-    // No memory for the page: make some out of what the host need not hold, once, without the block's lock.
-    reclaimed = true;
-    if (reclaim_host_pages(vm_, pages_per_block) == 0) return result;
+    if (result != outcome::offending || why != offence::no_memory) return result;
+    result = find_host_memory(fault, seen);
+    if (result != outcome::served) return result;
+    if (tries == most_tries) {
+      vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
+      return result;
+    }
   }
+}
+
+// There was no memory for the page, at some time after the starved count was `seen`. served: there may be now.
+// Without a lock. What holds memory at that time either is in the table, where we look after that and may take it, or
+// is on its way: under way when we begin or end looking, or ended meanwhile, which raises the count.
+cpu_faults::outcome cpu_faults::find_host_memory(const cpu_fault& fault, std::uint32_t seen) {
+  const bool beside_streams = vm_.running_unit(fault.thread).stream == nullptr;
+  bool coming = host_memory_is_coming(vm_, beside_streams);
+  if (reclaim_host_pages(vm_, reclaim_at_once(vm_)) != 0) return outcome::served;
+  coming = coming || host_memory_is_coming(vm_, beside_streams);
+  if (vm_.starved.now() != seen) return outcome::served;
+  if (!coming) return outcome::offending;
+  vm_.stats.parked_faults.add();
+  return vm_.starved.park(seen, fault.offset) ? outcome::wait_memory : outcome::served;
 }
 
 void cpu_faults::handle(const cpu_fault& fault) {
   const std::uint64_t start = now_ns();
   vm_.stats.node[host_node].faults.add();
+  const std::uint32_t memory_seen = vm_.starved.now();
   offence why{};
-  switch (serve(fault, why)) {
-    case outcome::served:
-    case outcome::wait_copy:
-    case outcome::wait_scope:
-      break;
-    case outcome::offending:
-      if ((why == offence::wild || why == offence::own_scope) &&
-          !offenders_.suspected_before(fault.offset, fault.thread))
-        vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
-      else
-        offenders_.condemn(fault.offset, fault.thread, why);
-      break;
-  }
+  if (serve(fault, why) == outcome::offending)
+    offenders_.offends(fault.offset, fault.thread, why, memory_seen);
+  else
+    offenders_.went_on(fault.thread);
   vm_.stats.fault_time_ns.add(now_ns() - start);
 }
 
@@ -205,6 +248,7 @@ signal_verdict cpu_faults::handle_in_line(const cpu_fault& fault) {
   signal_verdict verdict = signal_verdict::try_again;
   for (;;) {
     const std::uint32_t seen = vm_.leases.changes().now();
+    const std::uint32_t memory_seen = vm_.starved.now();
     offence why{};
     const outcome result = serve(fault, why);
     if (result == outcome::served) break;
@@ -217,7 +261,10 @@ signal_verdict cpu_faults::handle_in_line(const cpu_fault& fault) {
       wait_while_busy(vm_.table.at(block_of(fault.offset)), one_page(page_in_block(page_of(fault.offset))));
       break;
     }
-    vm_.leases.changes().wait_past(seen);
+    if (result == outcome::wait_memory)
+      vm_.starved.wait_past(memory_seen);
+    else
+      vm_.leases.changes().wait_past(seen);
   }
   vm_.stats.fault_time_ns.add(now_ns() - start);
   return verdict;

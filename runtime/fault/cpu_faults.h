@@ -7,11 +7,15 @@
 //       nobody's                    -> condemned, SIGSEGV
 //       allowed by the table        -> spurious: map it again where the kernel has lost it, wake
 //       being copied                -> parked; the move's end wakes it
-//       in a conflicting scope      -> parked until the scope is released; the thread's own: condemned, SIGBUS
+//       in a conflicting scope      -> parked until the scope is released; if that waits for this thread (its own
+//                                      scope, its own stream's work, a circle of threads): condemned, SIGBUS
 //       a window of neighbours is taken along (fault_window.h), each page if it is in the same case
 //       valid on the host           -> other nodes lose it when it is a write; mapped; done
 //       NOMAP                       -> zero pages; done
 //       only on devices             -> a move to the host begins, the fault is parked on it
+//       no host memory for it       -> the page alone; else memory is reclaimed; else, while some may come by itself,
+//       the
+//                                      fault is parked until it may have (vm/starved_faults.h); else condemned, SIGBUS
 //   3 the move's end maps the pages, which wakes the thread
 // A parked fault is one bit of its block: the thread sleeps in the kernel, and when it is woken it repeats the access,
 // which is served afresh. Serving allocates nothing and waits for nothing but locks.
@@ -30,10 +34,11 @@ class cpu_faults {
   cpu_faults(vm_object& vm, move_pool& moves, condemned& offenders) : vm_(vm), moves_(moves), offenders_(offenders) {}
 
   enum class outcome : std::uint8_t {
-    served,      // the access may be repeated
-    wait_copy,   // parked: page is busy
-    wait_scope,  // parked: a scope is in the way
-    offending,   // what to condemn it for is in `why`
+    served,       // the access may be repeated
+    wait_copy,    // parked: page is busy
+    wait_scope,   // parked: a scope is in the way
+    wait_memory,  // parked: host memory is on its way
+    offending,    // what to condemn it for is in `why`
   };
   outcome serve(const cpu_fault&, offence& why);
 
@@ -45,6 +50,7 @@ class cpu_faults {
  private:
   outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, move** begun,
                        copy_plan* plans, unsigned& begun_count);
+  outcome find_host_memory(const cpu_fault&, std::uint32_t seen);
   page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
   void park_locked(block&, page_mask page);
   void repair_locked(block_index, block&, const cpu_fault&, page_mask page);

@@ -83,16 +83,20 @@ status install_fault_signals(signal_callback callback) {
   current.store(callback, std::memory_order_release);
   struct sigaction action {};
   action.sa_sigaction = on_sigbus;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  // A sent one may find the thread in a system call that has nothing to do with it.
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART;
   sigemptyset(&action.sa_mask);
   if (sigaction(SIGBUS, &action, &before_us) != 0) return fail_errno("installing the SIGBUS handler");
   return status::ok;
 }
 
-void remove_fault_signals() {
+bool fault_signals_in_place() {
   struct sigaction now {};
-  if (sigaction(SIGBUS, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == on_sigbus)
-    sigaction(SIGBUS, &before_us, nullptr);
+  return sigaction(SIGBUS, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == on_sigbus;
+}
+
+void remove_fault_signals() {
+  if (fault_signals_in_place()) sigaction(SIGBUS, &before_us, nullptr);
   current.store(nullptr, std::memory_order_release);
 }
 

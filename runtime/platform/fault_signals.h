@@ -28,6 +28,8 @@ using signal_callback = signal_verdict (*)(void* address, cpu_access);
 inline constexpr int sent_by_gmem = -0x676d;
 
 status install_fault_signals(signal_callback);
+// Whether SIGBUS still comes to us first: nobody has replaced our handler.
+bool fault_signals_in_place();
 // Puts the earlier handler back, unless somebody has replaced ours meanwhile.
 void remove_fault_signals();
 

@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -75,6 +76,7 @@ class fake_user_mapping final : public user_mapping {
   }
 
   bool poison(std::uint64_t offset) override {
+    if (at_poison) at_poison();
     const std::scoped_lock guard(lock_);
     poisoned_.push_back(offset);
     return can_poison;
@@ -131,6 +133,7 @@ class fake_user_mapping final : public user_mapping {
   }
 
   bool can_poison = true;
+  std::function<void()> at_poison;  // what happens meanwhile
 
  private:
   static std::uint64_t first_of(byte_range range) { return range.begin / os_page_bytes; }

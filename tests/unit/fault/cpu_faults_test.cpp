@@ -1,95 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fault/cpu_faults.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
-#include <bit>
-#include <memory>
 #include <thread>
 #include <vector>
 
 #include "base/inject.h"
-#include "evict/room.h"
 #include "migrate/host_pages.h"
-#include "unit/small_vm.h"
+#include "unit/fault/serving.h"
 
 namespace gm {
 namespace {
 
-using outcome = cpu_faults::outcome;
 using test::fake_user_mapping;
 using test::mapped;
-
-constexpr cpu_access read = cpu_access::read;
-constexpr cpu_access write = cpu_access::write;
-
-class serving : public test::small_vm {
- protected:
-  void SetUp() override { start({.devices = 3}); }
-  void start(const test::small_vm_options& how) {
-    build(how);
-    here = allocate(4 * block_bytes).first_block();
-    offenders = std::make_unique<condemned>(*vm);
-    faults = std::make_unique<cpu_faults>(*vm, *moves, *offenders);
-  }
-  block& b() const { return at(here); }
-
-  outcome touch(unsigned page, cpu_access access, thread_id thread = 1) { return touch_in(here, page, access, thread); }
-  outcome touch_in(block_index index, unsigned page, cpu_access access, thread_id thread = 1) {
-    return faults->serve({offset_of(index) + page * page_bytes + os_page_bytes, access, thread}, why);
-  }
-  mapped kernel_has(unsigned page) const { return kernel->page_at({first_page(here).value + page}); }
-  bool woke(unsigned page) const { return kernel->woke(offset_of(here) + page * page_bytes + os_page_bytes); }
-
-  void give_frame(unsigned node) {
-    if (on(here, node).has_frame()) return;
-    lock_guard guard(vm->device(node).admission);
-    ASSERT_EQ(acquire_piece(*vm, *moves, vm->device(node), {here, 1}, victim_class::normal, false), status::ok);
-  }
-  // The pages hold their own number, and only that device has them.
-  void device_wrote(unsigned node, page_mask pages) {
-    give_frame(node);
-    {
-      block_guard guard(b().lock);
-      ASSERT_EQ(revoke_cpu_locked(*vm, here, b(), pages), status::ok);
-      make_exclusive_locked(*vm, b(), node, pages);
-    }
-    for (unsigned page = 0; page < pages_per_block; ++page)
-      if ((pages & one_page(page)) != 0) paint(device_page(here, page, node), static_cast<int>(page) + 1);
-  }
-  // The host has the pages, and the CPU does not map them.
-  void host_holds(page_mask pages) {
-    block_guard guard(b().lock);
-    ASSERT_EQ(back_host_pages_locked(*vm, here, b(), pages), status::ok);
-    b().host().valid |= pages;
-    for (unsigned page = 0; page < pages_per_block; ++page)
-      if ((pages & one_page(page)) != 0) paint(host_page(here, page), static_cast<int>(page) + 1);
-  }
-  // A read-only copy on a device of what the host has.
-  void device_reads(unsigned node, page_mask pages) {
-    give_frame(node);
-    move* m = moves->take(false);
-    copy_plan plan;
-    {
-      block_guard guard(b().lock);
-      ASSERT_EQ(
-          begin_move_locked(*vm, here, b(), {.destination = node, .pages = pages, .keep_cpu_mapping = true}, *m, plan),
-          status::ok);
-    }
-    ASSERT_EQ(submit_move(*moves, m, plan, nullptr), status::ok);
-  }
-  void advise(void (*change)(advice&)) {
-    const page_index first = first_page(here);
-    ASSERT_EQ(vm->advices.update({first, {first.value + 4 * pages_per_block}}, [&](advice& a) { change(a); }),
-              status::ok);
-  }
-
-  block_index here;
-  offence why{};
-  std::unique_ptr<condemned> offenders;
-  std::unique_ptr<cpu_faults> faults;
-};
+using test::outcome;
+using test::read;
+using test::serving;
+using test::write;
 
 // ---- Nobody's memory ------------------------------------------------------------------------------------------------
 
@@ -132,12 +60,95 @@ TEST_F(serving, touching_in_order_takes_more_each_time) {
   EXPECT_EQ(at(second).host().valid, all_pages) << "and the next block at once";
 }
 
-TEST_F(serving, without_host_memory_for_all_of_a_window_the_page_alone_is_made) {
+TEST_F(serving, a_window_leaves_half_of_the_budget_to_what_is_asked_for) {
+  start({.devices = 1, .host_pages = 11});
+  advise([](advice& a) { a.pattern = access_pattern::sequential; });
+  EXPECT_EQ(touch(8, write), outcome::served);
+  EXPECT_EQ(b().host().valid, 0x7c0U) << "five of eleven, around the touched page";
+  for (const unsigned page : {0U, 20U, 25U, 30U}) EXPECT_EQ(touch(page, write), outcome::served) << page;
+  EXPECT_EQ(vm->host.used(), 11U) << "three of six, and one each of what is left of it";
+  for (const unsigned page : {0U, 20U, 25U, 30U}) EXPECT_EQ(b().host().valid & one_page(page), one_page(page));
+}
+
+TEST_F(serving, without_host_memory_for_all_that_is_on_a_device_the_page_alone_is_fetched) {
   start({.devices = 1, .host_pages = 4});
-  for (const unsigned page : {0U, 1U}) ASSERT_EQ(touch(page, write), outcome::served);  // 1 + 2 pages
-  EXPECT_EQ(vm->host.used(), 3U);
-  EXPECT_EQ(touch(3, write), outcome::served) << "a window of four, and there is room for one";
-  EXPECT_EQ(b().host().valid, 0xfU);
+  advise([](advice& a) { a.pattern = access_pattern::sequential; });
+  device_wrote(1, 0xff);
+  for (const unsigned page : {2U, 5U}) {
+    EXPECT_EQ(touch(page, read), outcome::wait_copy);
+    EXPECT_EQ(kernel_has(page), mapped::read_only);
+    EXPECT_TRUE(painted(host_page(here, page), static_cast<int>(page) + 1));
+  }
+  EXPECT_EQ(b().host().valid, 0x24U);
+}
+
+// ---- Host memory on its way -----------------------------------------------------------------------------------------
+
+TEST_F(serving, memory_held_by_a_copy_in_flight_is_waited_for) {
+  start({.devices = 1, .host_pages = 1});
+  device_wrote(1, 0xff);
+  fake(1).hold = true;
+  ASSERT_EQ(touch(2, read), outcome::wait_copy);
+  EXPECT_EQ(touch(5, read), outcome::wait_memory);
+  EXPECT_EQ(touch(9, write), outcome::wait_memory);
+  kernel->forget_wakes();
+  fake(1).hold = false;
+  fake(1).run_all();
+  EXPECT_TRUE(woke(5)) << "page 2 is on the device as well";
+  EXPECT_TRUE(woke(9));
+  EXPECT_EQ(touch(5, read), outcome::wait_copy);
+  EXPECT_EQ(kernel_has(5), mapped::read_only);
+  EXPECT_EQ(touch(9, write), outcome::served);
+}
+
+TEST_F(serving, a_copy_that_fails_ends_the_wait_as_well) {
+  start({.devices = 1, .host_pages = 1});
+  device_wrote(1, 0xff);
+  fake(1).hold = true;
+  ASSERT_EQ(touch(2, read), outcome::wait_copy);
+  ASSERT_EQ(touch(5, read), outcome::wait_memory);
+  kernel->forget_wakes();
+  fake(1).run_all(GM_ERROR_DEVICE);
+  EXPECT_TRUE(woke(5));
+  fake(1).hold = false;
+  EXPECT_EQ(touch(5, read), outcome::wait_copy);
+}
+
+TEST_F(serving, a_call_at_work_on_the_host_is_waited_for_and_work_of_a_stream_is_not) {
+  start({.devices = 1, .host_pages = 1});
+  host_holds(0x1);
+  device_reads(1, 0x1);
+  leased_range range{{offset_of(here), offset_of(here) + page_bytes}, GM_READ};
+  lease call;
+  call.ranges = {&range, 1};
+  call.node = host_node;
+  lease_order order;
+  ASSERT_EQ(vm->leases.begin_or_wait(call, conflicts::order, order), status::ok);
+  b().leases = b().host().leases = 1;
+  EXPECT_EQ(touch(9, read, 77), outcome::wait_memory) << "it uses the only page, which could go";
+  vm->leases.end(call, {fake(1).table(), {fake(1).to_host(), 7}});
+  EXPECT_EQ(touch(9, read, 77), outcome::offending) << "now it waits for queued work, perhaps for this thread's";
+  EXPECT_EQ(why, offence::no_memory);
+  vm->leases.remove(call);
+  b().leases = b().host().leases = 0;
+  EXPECT_EQ(touch(9, read, 77), outcome::served);
+}
+
+TEST_F(serving, memory_given_back_elsewhere_ends_the_wait) {
+  start({.devices = 1, .host_pages = 2});
+  device_wrote(1, 0xff);
+  host_holds(0x100);
+  fake(1).hold = true;
+  ASSERT_EQ(touch(2, read), outcome::wait_copy);
+  ASSERT_EQ(touch(5, read), outcome::wait_memory);
+  kernel->forget_wakes();
+  {
+    block_guard guard(b().lock);
+    ASSERT_EQ(drop_host_pages_locked(*vm, here, b(), 0x100), status::ok);
+  }
+  EXPECT_TRUE(woke(5));
+  EXPECT_EQ(touch(5, read), outcome::wait_copy);
+  fake(1).run_all();
 }
 
 TEST_F(serving, without_host_memory_it_is_an_offence_and_nothing_changes) {
@@ -365,87 +376,6 @@ TEST_F(serving, a_read_only_mapping_that_was_lost_comes_back_read_only) {
   EXPECT_EQ(kernel->at(offset_of(here) + os_page_bytes), mapped::read_only);
 }
 
-// ---- Beside scopes --------------------------------------------------------------------------------------------------
-
-class beside_scopes : public serving {
- protected:
-  // A scope of this thread on device 1 over the pages, resident.
-  void open(page_mask pages, gm_mode mode) {
-    const auto first = static_cast<unsigned>(std::countr_zero(pages));
-    ranges[0] = {vm->bytes_of(here, first, count_pages(pages)), mode};
-    l.ranges = ranges;
-    l.node = 1;
-    lease_order order;
-    ASSERT_EQ(vm->leases.begin_or_wait(l, conflicts::order, order), status::ok);
-    ++b().leases;
-    ++on(here, 1).leases;
-    vm->leases.set_resident(l);
-  }
-  void close() {
-    vm->leases.remove(l);
-    --b().leases;
-    --on(here, 1).leases;
-  }
-  leased_range ranges[1];
-  lease l;
-};
-
-TEST_F(beside_scopes, a_page_that_is_only_read_there_may_be_read_here_and_not_written) {
-  host_holds(0xff);
-  device_reads(1, 0x0f);
-  open(0x0f, GM_READ);
-  EXPECT_EQ(touch(1, read, 77), outcome::served);
-  EXPECT_EQ(kernel_has(1), mapped::read_only);
-  EXPECT_EQ(touch(1, write, 77), outcome::wait_scope);
-  EXPECT_EQ(b().parked, 0x2U) << "whoever ends the scope wakes it";
-  EXPECT_EQ(on(here, 1).valid, 0x0fU);
-  b().parked = 0;
-  close();
-  EXPECT_EQ(touch(1, write, 77), outcome::served);
-}
-
-TEST_F(beside_scopes, the_thread_that_holds_it_open_offends) {
-  host_holds(0xff);
-  device_reads(1, 0x0f);
-  open(0x0f, GM_READ);
-  EXPECT_EQ(touch(1, read, this_thread()), outcome::served) << "reading along is fine";
-  EXPECT_EQ(touch(1, write, this_thread()), outcome::offending);
-  EXPECT_EQ(why, offence::own_scope);
-  EXPECT_EQ(b().parked, 0U);
-  close();
-}
-
-TEST_F(beside_scopes, what_is_written_there_is_not_even_read_here) {
-  device_wrote(1, 0x0f);
-  open(0x0f, GM_READ_WRITE);
-  EXPECT_EQ(touch(0, read, 77), outcome::wait_scope);
-  EXPECT_EQ(touch(0, read, this_thread()), outcome::offending);
-  EXPECT_EQ(why, offence::own_scope);
-  EXPECT_EQ(b().busy.load(), 0U) << "nothing is fetched";
-  b().parked = 0;
-  close();
-}
-
-TEST_F(beside_scopes, other_pages_of_the_block_are_served_one_by_one) {
-  advise([](advice& a) { a.pattern = access_pattern::sequential; });
-  host_holds(0xff);
-  device_reads(1, 0x0f);
-  open(0x0f, GM_READ);
-  EXPECT_EQ(touch(4, write, this_thread()), outcome::served);
-  EXPECT_EQ(b().readable, 0x10U) << "only what was asked for";
-  EXPECT_EQ(kernel_has(4), mapped::writable);
-  close();
-}
-
-TEST_F(beside_scopes, a_page_only_on_the_reading_device_is_fetched_read_only) {
-  device_wrote(1, 0x0f);
-  open(0x0f, GM_READ);
-  EXPECT_EQ(touch(2, read, 77), outcome::wait_copy);
-  EXPECT_EQ(kernel_has(2), mapped::read_only);
-  EXPECT_EQ(on(here, 1).valid, 0x0fU) << "the scope keeps its copy";
-  close();
-}
-
 // ---- Counting and condemning ----------------------------------------------------------------------------------------
 
 TEST_F(serving, faults_and_parked_ones_are_counted) {
@@ -459,13 +389,19 @@ TEST_F(serving, faults_and_parked_ones_are_counted) {
   fake(1).run_all();
 }
 
-TEST_F(serving, who_offends_again_is_condemned) {
+TEST_F(serving, who_offends_again_and_again_is_condemned) {
   const std::uint64_t wild = 9 * block_bytes + os_page_bytes;
-  faults->handle({wild, read, 5});
-  EXPECT_TRUE(kernel->poisoned().empty()) << "the message may be stale: the thread is woken and asked again";
-  EXPECT_TRUE(kernel->woke(wild));
+  for (int i = 0; i < 2; ++i) {
+    kernel->forget_wakes();
+    faults->handle({wild, read, 5});
+    EXPECT_TRUE(kernel->poisoned().empty()) << "the message may be stale";
+    EXPECT_TRUE(kernel->woke(wild));
+  }
   faults->handle({wild, read, 5});
   EXPECT_EQ(kernel->poisoned(), std::vector<std::uint64_t>{wild});
+  faults->handle({offset_of(here), read, 5});
+  EXPECT_FALSE(offenders->any()) << "it has gone on";
+  EXPECT_EQ(kernel->calls(fake_user_mapping::calls_drop), 1U);
 }
 
 TEST_F(serving, in_line_the_thread_goes_on_or_hears_its_sentence) {
@@ -489,23 +425,6 @@ TEST_F(serving, in_line_a_copy_is_waited_for) {
   toucher.join();
   EXPECT_EQ(verdict.load(), signal_verdict::try_again);
   EXPECT_EQ(vm->stats.parked_faults.get(), 1U);
-}
-
-TEST_F(beside_scopes, in_line_a_scope_is_waited_for) {
-  device_wrote(1, 0x1);
-  open(0x1, GM_READ_WRITE);
-  std::atomic<signal_verdict> verdict{signal_verdict::not_ours};
-  std::thread toucher([&] { verdict = faults->handle_in_line({offset_of(here), read, this_thread()}); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  EXPECT_EQ(verdict.load(), signal_verdict::not_ours) << "it waits";
-  {
-    block_guard guard(b().lock);
-    close();
-  }
-  toucher.join();
-  EXPECT_EQ(verdict.load(), signal_verdict::try_again);
-  EXPECT_EQ(kernel_has(0), mapped::read_only);
-  b().parked = 0;
 }
 
 }  // namespace

@@ -191,7 +191,7 @@ TEST_P(touching, a_copy_that_fails_is_sigbus_or_tried_again_and_the_bytes_stand)
   device_writes(s, p, page, 9);
   debug_fail_device(device::operation::copy_submit, 1);
   const int number = signals_.during([&] { touch_read(p); });
-  EXPECT_EQ(number, SIGBUS);
+  if (number != 0) EXPECT_EQ(number, SIGBUS);
   debug_fail_device(device::operation::copy_submit, 0);
   EXPECT_TRUE(all_are(p, page, 9)) << "the device had it all the time";
 }
