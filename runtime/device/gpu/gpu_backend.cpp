@@ -352,6 +352,7 @@ constexpr backend_table table = {
     .fence_wait = fence_wait,
     .call = call,
     .launch = nullptr,
+    .running_unit = nullptr,
     .host_register = host_register,
     .host_unregister = host_unregister,
     .fail_nth = fail_nth,
