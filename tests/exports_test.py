@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # exports_test.py BIN_DIR - libgmem.so exports what gmem.h marks GM_API, neither more nor less, and a backend its entry
-# only; they need no libraries but those named here.
+# only; they need no libraries but those named here, and dlclose leaves them in place.
 import glob
 import os
 import re
@@ -29,6 +29,10 @@ def needed(path):
     return {library for library in libraries if not LOADER.match(library)}
 
 
+def stays(path):
+    return re.search(r"\(FLAGS_1\).*\bNODELETE\b", output("readelf", "-dW", path)) is not None
+
+
 def declared():
     with open(os.path.join(source_tree.ROOT, "include/gmem/gmem.h"), encoding="utf-8") as file:
         text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
@@ -39,6 +43,8 @@ def check(path, may_export, may_need):
     name = os.path.basename(path)
     yield from (f"{name}: exports {symbol}" for symbol in sorted(exported(path) - may_export))
     yield from (f"{name}: lacks {symbol}" for symbol in sorted(may_export - exported(path)))
+    if not stays(path):
+        yield f"{name}: dlclose would unmap it under its threads and its signal handler (-z nodelete)"
     wanted = sorted(needed(path) - LANGUAGE_RUNTIME)
     yield from (f"{name}: needs {library}" for library in wanted if not may_need.fullmatch(library))
 

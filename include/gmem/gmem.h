@@ -14,6 +14,14 @@
  * Errors.   A failing call leaves managed memory exactly as it was, and a sentence in gm_last_error() that says what
  *           failed and what to do. The functions after gm_malloc's pattern return NULL instead of a status.
  *           After gm_shutdown every call fails with GM_ERROR_INVALID_ARGUMENT until gm_init is called again.
+ * mlock.    Locks do not keep managed memory where it is: pages that mlock or mlockall has brought to the host move as
+ *           others do (gm_pin keeps them). Call mlockall(MCL_CURRENT) before gmem starts if at all: afterwards it fills
+ *           all of GM_ARENA_SIZE with memory. mlockall(MCL_FUTURE) needs a `ulimit -l` above GM_ARENA_SIZE when gmem
+ *           starts (PERMISSION), though nothing of it is locked in the end.
+ * Signals.  gmem has SIGBUS, and passes on what is not its own. A SIGBUS handler that the program installs later must
+ * do the same, with the three arguments that it got. Touches that are errors end in SIGSEGV or SIGBUS (see
+ *           gm_access_begin); in a thread that blocks the signal, they end the program.
+ * dlclose   leaves the library in place, as it was.
  * fork.     A child has none of this memory: touching it is SIGSEGV, and every call fails with GM_ERROR_UNSUPPORTED.
  */
 #ifndef GMEM_GMEM_H
@@ -76,7 +84,10 @@ typedef struct gm_options {
   /* GM_DEVICE_BUDGET: most bytes of frames a device, default its memory less a tenth. */
   uint64_t device_budget_bytes;
   /* GM_FAULT_MODE: "thread" (default; system calls work on any page), or "inline" (lower latency; a system call on an
-   * absent page fails with EFAULT). */
+   * absent page fails with EFAULT). Inline, every fault is a SIGBUS that the thread serves itself: it must not block
+   * SIGBUS (the first touch would end the program), a SIGBUS handler installed after gm_init must pass on what is not
+   * its own (else it is called for ordinary touches), and an alternate signal stack needs 4 KiB beyond the system's
+   * minimum, sysconf(_SC_MINSIGSTKSZ): 8 KiB do on most machines. */
   const char* fault_mode;
   /* GM_FAULT_THREADS: handler threads, 1 .. 64, default one a CPU and at most 8. */
   uint32_t fault_threads;

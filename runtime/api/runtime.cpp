@@ -21,12 +21,13 @@ namespace {
 enum class life : std::uint8_t { never, live, down, forked };
 
 mutex<lock_rank::life> life_lock;
-std::atomic<runtime*> instance{nullptr};
+std::atomic<runtime*> instance{nullptr};  // what calls see: it serves faults already
+std::atomic<runtime*> serving{nullptr};   // what the SIGBUS handler sees: from before its installation
 std::atomic<life> state{life::never};
 
 // SIGBUS in the arena: a condemned address, or in `inline` mode a fault to serve.
 signal_verdict on_bus_error(void* address, cpu_access access) {
-  runtime* rt = instance.load(std::memory_order_acquire);
+  runtime* rt = serving.load(std::memory_order_acquire);
   if (rt == nullptr || !rt->vm.memory.contains(address)) return signal_verdict::not_ours;
   const std::uint64_t offset = round_down(rt->vm.memory.offset_of(address), os_page_bytes);
   if (rt->config().fault_mode == fault_mode::in_line) return rt->faults.handle_in_line({offset, access, this_thread()});
@@ -35,7 +36,8 @@ signal_verdict on_bus_error(void* address, cpu_access access) {
 
 // The child has neither the arena nor the threads. What is left is told apart, never used.
 void forget_in_child() {
-  if (instance.exchange(nullptr) != nullptr) state.store(life::forked);
+  instance.store(nullptr);
+  if (serving.exchange(nullptr) != nullptr) state.store(life::forked);
 }
 
 thread_local status why_not = status::ok;  // of this thread's last failed current()
@@ -179,21 +181,25 @@ status start_runtime(const gm_options* given) {
                 "gmem runs already: call gm_init before any other function, or shut down first");
   std::unique_ptr<runtime> made(new (std::nothrow) runtime);
   if (made == nullptr) return fail(status::no_memory, "no memory to start gmem");
+  status result = status::ok;
   try {
-    if (const status s = made->start(given); s != status::ok) return s;
-    instance.store(made.get(), std::memory_order_release);
-    if (const status s = made->start_faults(on_bus_error); s != status::ok) {
-      instance.store(nullptr, std::memory_order_release);
-      return s;
+    result = made->start(given);
+    if (result == status::ok) {
+      serving.store(made.get(), std::memory_order_release);
+      result = made->start_faults(on_bus_error);
     }
   } catch (const std::bad_alloc&) {
-    instance.store(nullptr, std::memory_order_release);
-    return fail(status::no_memory, "no memory to start gmem");
+    result = fail(status::no_memory, "no memory to start gmem");
+  }
+  if (result != status::ok) {
+    serving.store(nullptr, std::memory_order_release);
+    return result;
   }
   static const int registered = pthread_atfork(nullptr, nullptr, forget_in_child);
   (void)registered;
+  // Last: others use it from here on.
+  instance.store(made.release(), std::memory_order_release);
   state.store(life::live);
-  (void)made.release();
   forget_error();  // of backends that were tried and are not here
   return status::ok;
 }
@@ -221,6 +227,7 @@ status stop_runtime() {
   if (!rt->settle(~std::uint64_t{0})) return fail(status::busy, "scopes are open: end them before gm_shutdown");
   instance.store(nullptr, std::memory_order_release);
   state.store(life::down);
+  serving.store(nullptr, std::memory_order_release);
   delete rt;
   return status::ok;
 }

@@ -41,7 +41,7 @@ class runtime {
 
   // Memory, devices, table. Nothing faults yet.
   status start(const gm_options*);
-  // Signals and handlers: needs the instance to be known to current().
+  // Signals and handlers: needs the instance to be known to on_signal. From then on it may be used.
   status start_faults(signal_callback);
   // Waits until every scope, move and free whose device work is done, or will be by itself, has been recorded.
   // False at once while a scope is open, and when the time is over.

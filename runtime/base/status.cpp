@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/status.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -46,15 +47,19 @@ status fail(status value, const char* format, ...) {
   return value;
 }
 
+// One buffer, and nothing formatted twice: this may run on a signal's stack.
 status fail_errno(const char* format, ...) {
+  constexpr std::size_t room_for_error = 128;
   const int error = errno;
-  char what[384];
+  char fresh[sizeof message];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(what, sizeof what, format, arguments);
+  const int written = std::vsnprintf(fresh, sizeof fresh - room_for_error, format, arguments);
   va_end(arguments);
-  return fail(error == ENOMEM ? status::no_memory : status::system, "%s: %s (errno %d)", what, std::strerror(error),
-              error);
+  const std::size_t used = std::min(static_cast<std::size_t>(std::max(written, 0)), sizeof fresh - room_for_error - 1);
+  std::snprintf(fresh + used, sizeof fresh - used, ": %s (errno %d)", std::strerror(error), error);
+  std::memcpy(message, fresh, sizeof message);
+  return error == ENOMEM ? status::no_memory : status::system;
 }
 
 const char* last_error() { return message; }

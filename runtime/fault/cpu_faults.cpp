@@ -87,7 +87,8 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
 }
 
 cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const cpu_fault& fault, page_mask page,
-                                             offence& why, move** begun, copy_plan* plans, unsigned& begun_count) {
+                                             offence& why, move** begun, homeward_copy_plan* plans,
+                                             unsigned& begun_count) {
   if ((b.allocated & page) == 0) {
     why = offence::wild;
     return outcome::offending;
@@ -192,7 +193,7 @@ cpu_faults::outcome cpu_faults::serve(const cpu_fault& fault, offence& why) {
   for (unsigned tries = 1;; ++tries) {
     const std::uint32_t seen = vm_.starved.now();
     move* begun[most_moves] = {};
-    copy_plan plans[most_moves];
+    homeward_copy_plan plans[most_moves];
     unsigned begun_count = 0;
     outcome result{};
     {

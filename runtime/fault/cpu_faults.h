@@ -14,11 +14,10 @@
 //       NOMAP                       -> zero pages; done
 //       only on devices             -> a move to the host begins, the fault is parked on it
 //       no host memory for it       -> the page alone; else memory is reclaimed; else, while some may come by itself,
-//       the
-//                                      fault is parked until it may have (vm/starved_faults.h); else condemned, SIGBUS
+//                                      the fault is parked until it may have (vm/starved_faults.h); else condemned, SIGBUS
 //   3 the move's end maps the pages, which wakes the thread
 // A parked fault is one bit of its block: the thread sleeps in the kernel, and when it is woken it repeats the access,
-// which is served afresh. Serving allocates nothing and waits for nothing but locks.
+// which is served afresh. Serving allocates nothing, waits for nothing but locks, and takes less than 4 KiB of stack.
 // Threads: any number may serve at once.
 #pragma once
 
@@ -49,7 +48,7 @@ class cpu_faults {
 
  private:
   outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, move** begun,
-                       copy_plan* plans, unsigned& begun_count);
+                       homeward_copy_plan* plans, unsigned& begun_count);
   outcome find_host_memory(const cpu_fault&, std::uint32_t seen);
   page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
   void park_locked(block&, page_mask page);

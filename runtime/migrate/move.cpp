@@ -30,7 +30,7 @@ device::direction direction_between(unsigned source, unsigned destination) {
 }
 
 void plan_copies(const vm_object& vm, block_index index, const block& b, unsigned source, unsigned destination,
-                 page_mask pages, copy_plan& plan) {
+                 page_mask pages, planned_copies& plan) {
   for_each_run(pages, [&](unsigned first, unsigned count) {
     plan.copies[plan.copy_count++] = {address_of(vm, index, b, destination, first),
                                       address_of(vm, index, b, source, first), count * page_bytes,
@@ -133,13 +133,13 @@ gm_status source_is_there(void* argument) {
 }
 
 // A follower's copies, from a source that will be valid.
-void plan_follower_locked(const vm_object& vm, block_index index, const block& b, const move& m, copy_plan& plan) {
+void plan_follower_locked(const vm_object& vm, block_index index, const block& b, const move& m, planned_copies& plan) {
   for_each_newest_locked(b, m.pages, [&](const transition& t) { plan.ahead[plan.ahead_count++] = t.fence; });
   if (m.source != m.destination) plan_copies(vm, index, b, m.source, m.destination, m.pages & ~m.overwritten, plan);
 }
 
 // From the host, from peers, or from nowhere.
-void plan_to_device_locked(const vm_object& vm, block_index index, block& b, move& m, copy_plan& plan) {
+void plan_to_device_locked(const vm_object& vm, block_index index, block& b, move& m, planned_copies& plan) {
   const page_mask from_host = m.pages & b.host().valid;
   plan_copies(vm, index, b, host_node, m.destination, from_host, plan);
   page_mask left = m.pages & ~from_host;
@@ -261,7 +261,7 @@ following may_follow_locked(const block& b, page_mask pages, const device::backe
 }
 
 status begin_move_locked(vm_object& vm, block_index index, block& b, const move_request& request, move& m,
-                         copy_plan& plan) {
+                         planned_copies& plan) {
   GM_DCHECK(request.follows || (b.busy.load(std::memory_order_relaxed) & request.pages) == no_pages);
   GM_DCHECK(request.follows || (b.node(request.destination).valid & request.pages) == 0);
   GM_DCHECK((request.stream == nullptr) == (request.api == nullptr) && (!request.follows || request.stream != nullptr));
@@ -312,7 +312,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
   return status::ok;
 }
 
-status submit_move(move_pool& pool, move* m, const copy_plan& plan, device::fence* fence) {
+status submit_move(move_pool& pool, move* m, const planned_copies& plan, device::fence* fence) {
   // The record may be gone as soon as the backend has it.
   vm_object& vm = *m->vm;
   block& b = vm.table.at(m->index);

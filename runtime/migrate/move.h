@@ -49,14 +49,38 @@ struct move : transition {
   move* next = nullptr;     // in the pool
 };
 
-// The copies of one move, built under the block's lock and given to the backend without it.
-struct copy_plan {
-  device::copy_run copies[pages_per_block];
-  device::fill_run fills[pages_per_block];
-  device::fence ahead[pages_per_block];  // of the moves that a follower comes behind
+// The copies of one move, built under the block's lock and given to the backend without it. Where they are written is
+// of two sizes: a fault may be served on a signal's stack of 8 KiB.
+struct planned_copies {
+  planned_copies(device::copy_run* copies_at, device::fill_run* fills_at, device::fence* ahead_at)
+      : copies(copies_at), fills(fills_at), ahead(ahead_at) {}
+  planned_copies(const planned_copies&) = delete;
+  planned_copies& operator=(const planned_copies&) = delete;
+
+  device::copy_run* const copies;
+  device::fill_run* const fills;
+  device::fence* const ahead;  // of the moves that a follower comes behind
   std::size_t copy_count = 0;
   std::size_t fill_count = 0;
   std::size_t ahead_count = 0;
+};
+
+// Of any move.
+struct copy_plan : planned_copies {
+  copy_plan() : planned_copies(copies_, fills_, ahead_) {}
+
+ private:
+  device::copy_run copies_[pages_per_block];
+  device::fill_run fills_[pages_per_block];
+  device::fence ahead_[pages_per_block];
+};
+
+// Of a move to the host that follows none: from one device, which makes no more runs than every other page.
+struct homeward_copy_plan : planned_copies {
+  homeward_copy_plan() : planned_copies(copies_, nullptr, nullptr) {}
+
+ private:
+  device::copy_run copies_[pages_per_block / 2];
 };
 
 struct move_request {
@@ -113,12 +137,12 @@ following may_follow_locked(const block&, page_mask pages, const device::backend
 
 // Fills the move and the plan. Host memory for a move to the host is backed here. A follower must be possible. On
 // failure nothing is busy that was not.
-status begin_move_locked(vm_object&, block_index, block&, const move_request&, move&, copy_plan&);
+status begin_move_locked(vm_object&, block_index, block&, const move_request&, move&, planned_copies&);
 
 // Hands the copies to the backend. On failure the move has been cancelled and given to done; it is gone in any case.
 // On success fence (may be null) receives the point where the move is recorded. A follower's stream waits for the moves
 // ahead; all else that the copies must come behind is the caller's to have queued.
-status submit_move(move_pool&, move*, const copy_plan&, device::fence* fence);
+status submit_move(move_pool&, move*, const planned_copies&, device::fence* fence);
 
 // Followers that copy nothing, of any blocks, on one stream: one unit of it, all or none.
 class owning_moves {

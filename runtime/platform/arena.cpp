@@ -9,6 +9,8 @@
 
 #include "base/check.h"
 #include "base/inject.h"
+#include "base/memory_file.h"
+#include "base/os_limit.h"
 #include "platform/userfault_abi.h"
 
 namespace gm {
@@ -20,14 +22,13 @@ void unmap(std::uintptr_t base, std::uint64_t bytes) {
 
 // Maps the whole memfd shared at an address aligned to a block; 0 on failure.
 std::uintptr_t map_aligned(int fd, std::uint64_t bytes) {
-  void* reserved = mmap(nullptr, bytes + block_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) return 0;
-  const auto start = reinterpret_cast<std::uintptr_t>(reserved);
+  const std::uintptr_t start = reserve_addresses(bytes + block_bytes);
+  if (start == 0) return 0;
   const std::uintptr_t base = round_up(start, block_bytes);
-  void* mapped =
-      mmap(reinterpret_cast<void*>(base), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
-  if (mapped == MAP_FAILED) {
+  if (!map_memory_file(base, fd, bytes)) {
+    const int error = errno;
     unmap(start, bytes + block_bytes);
+    errno = error;
     return 0;
   }
   if (base > start) unmap(start, base - start);
@@ -36,15 +37,11 @@ std::uintptr_t map_aligned(int fd, std::uint64_t bytes) {
   return base;
 }
 
-// Over what stands at these addresses, and back to addresses that are only reserved.
-std::uintptr_t map_over(std::uintptr_t base, int fd, std::uint64_t bytes) {
-  const int over = MAP_FIXED | MAP_NORESERVE;
-  void* mapped = mmap(reinterpret_cast<void*>(base), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | over, fd, 0);
-  return mapped == MAP_FAILED ? 0 : base;
-}
-
-void give_back_over(std::uintptr_t base, std::uint64_t bytes) {
-  mmap(reinterpret_cast<void*>(base), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+status fail_to_map(const char* what, std::uint64_t bytes) {
+  const int error = errno;
+  const auto size = static_cast<unsigned long long>(bytes);
+  if (error == EAGAIN) return fail(status::permission, "%s of %llu bytes%s", what, size, os_limit_words(error));
+  return fail_errno("%s of %llu bytes (a smaller GM_ARENA_SIZE or a larger `ulimit -v` helps)", what, size);
 }
 
 }  // namespace
@@ -58,17 +55,19 @@ status arena::create(std::uint64_t bytes, std::uintptr_t user_base) {
 status arena::map_all(std::uint64_t bytes, std::uintptr_t user_base) {
   GM_CHECK(fd_ < 0 && bytes % block_bytes == 0 && user_base % block_bytes == 0);
   fd_ = memfd_create("gmem", MFD_CLOEXEC);
-  if (fd_ < 0) return fail_errno("memfd_create for the arena");
-  if (ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
-    return fail_errno("sizing the arena to %llu bytes", static_cast<unsigned long long>(bytes));
+  if (fd_ < 0) return fail_errno("memfd_create for the arena%s", os_limit_words(errno));
+  if (!size_memory_file(fd_, bytes))
+    return fail_errno("sizing the arena to %llu bytes%s", static_cast<unsigned long long>(bytes),
+                      os_limit_words(errno));
   bytes_ = bytes;
-  user_ = user_base != 0 ? map_over(user_base, fd_, bytes) : map_aligned(fd_, bytes);
+  if (user_base == 0)
+    user_ = map_aligned(fd_, bytes);
+  else if (map_memory_file(user_base, fd_, bytes))
+    user_ = user_base;
   user_is_lent_ = user_base != 0 && user_ != 0;
-  if (user_ == 0)
-    return fail_errno("mapping an arena of %llu bytes (a smaller GM_ARENA_SIZE or a larger `ulimit -v` helps)",
-                      static_cast<unsigned long long>(bytes));
+  if (user_ == 0) return fail_to_map("mapping an arena", bytes);
   alias_ = map_aligned(fd_, bytes);
-  if (alias_ == 0) return fail_errno("mapping the arena's alias");
+  if (alias_ == 0) return fail_to_map("mapping an arena a second time, for the runtime,", bytes);
   for (const std::uintptr_t base : {user_, alias_})
     if (madvise(reinterpret_cast<void*>(base), bytes, MADV_DONTFORK) != 0) return fail_errno("MADV_DONTFORK");
   // Core dumps of a sparse arena of many GiB serve nobody; the kernel would also fault on absent pages for them.
@@ -81,7 +80,7 @@ arena::~arena() { destroy(); }
 
 void arena::destroy() {
   if (user_is_lent_) {
-    give_back_over(user_, bytes_);
+    reserve_again(user_, bytes_);
   } else {
     unmap(user_, bytes_);
   }

@@ -7,6 +7,7 @@
 // A host page exists in the memfd once it is populated (or first written through the alias) and until it is punched.
 // The user mapping may be laid over addresses that a device has reserved as its window, so that a pointer is the same
 // on both sides: the device's page tables and the CPU's are apart. The reservation is the device's, and gets them back.
+// mlockall(MCL_FUTURE) does not reach either mapping: they are made unlocked, and empty (base/memory_file.h).
 // Both mappings are MADV_DONTFORK and the memfd is close-on-exec: a child that touches the arena gets SIGSEGV.
 // No locks: offsets are the caller's, whose block locks order what is done to one page.
 #pragma once

@@ -3,6 +3,13 @@
 //
 // One handler a process. It asks the callback; what the callback does not take goes to whoever had SIGBUS before, as
 // if we were not there. The callback may also name another signal for the address (SIGSEGV for a wild one).
+//
+// Passing on does what the kernel does: sa_mask, SA_NODEFER, SA_RESETHAND, SA_SIGINFO; a signal of an access whose
+// action is the default, or ignored, or that is blocked, ends the program. Not done: the earlier handler runs where
+// ours runs, on the alternate stack where the thread has one, whether it asked for SA_ONSTACK or not. A handler that
+// the program installs over ours gets SIGBUS first, and passes on what it does not want. One that stays over ours when
+// gmem is stopped and started again may hand a signal back to us: it then goes to whoever was first. Threads:
+// installing and removing are alone; the handler runs in any.
 #pragma once
 
 #include <csignal>

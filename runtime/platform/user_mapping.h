@@ -36,8 +36,8 @@ class user_mapping {
   virtual status drop(byte_range) = 0;
   // Whoever sleeps in a fault on the range tries again.
   virtual void wake(byte_range) = 0;
-  // The next touch of this OS page is SIGBUS (EFAULT in a system call), until it is dropped or mapped. thread: who is
-  // known to sleep on it. False where the kernel cannot.
+  // The next touch of this OS page is SIGBUS (EFAULT in a system call), until it is dropped or mapped; who sleeps on it
+  // is woken. False where the kernel cannot: nobody is woken then.
   virtual bool poison(std::uint64_t offset) = 0;
 };
 

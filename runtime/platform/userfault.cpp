@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/inject.h"
 #include "base/log.h"
+#include "base/os_limit.h"
 #include "platform/userfault_abi.h"
 
 namespace gm {
@@ -31,9 +32,36 @@ int open_descriptor(bool& user_mode_only) {
   }
   int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
   if (fd >= 0) return fd;
+  const int error = errno;
   fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
   user_mode_only = fd >= 0;
+  if (fd < 0) errno = error;  // a kernel that does not know the flag says nothing of use
   return fd;
+}
+
+// Why open_descriptor() has failed.
+status not_opened() {
+  switch (errno) {
+    case EPERM:
+    case EACCES:
+      return fail(status::permission,
+                  "userfaultfd refused (%s): run as root or with CAP_SYS_PTRACE, or give access to /dev/userfaultfd "
+                  "(chmod 0666 /dev/userfaultfd), or set vm.unprivileged_userfaultfd=1; in a container, allow it in "
+                  "the seccomp profile",
+                  std::strerror(errno));
+    case ENOSYS:
+      return fail(status::unsupported,
+                  "there is no userfaultfd: the kernel was built without CONFIG_USERFAULTFD, or a container's seccomp "
+                  "profile hides it");
+    default:
+      return fail_errno("opening userfaultfd%s", os_limit_words(errno));
+  }
+}
+
+// MADV_DONTNEED refuses locked pages, and kernels before 5.18 do not know the other.
+int advice_to_unmap(const arena& memory) {
+  const bool known = madvise(memory.user(0), os_page_bytes, MADV_DONTNEED_LOCKED) == 0 || errno != EINVAL;
+  return known ? MADV_DONTNEED_LOCKED : MADV_DONTNEED;
 }
 
 // Runs one userfaultfd request over a range, going on where the kernel stopped half-way. Pages for which the kernel
@@ -77,12 +105,7 @@ status userfault::handshake(fault_mode mode) {
   {
     bool ignored = false;
     const int probe = open_descriptor(ignored);
-    if (probe < 0)
-      return fail(status::permission,
-                  "userfaultfd refused (%s): run as root or with CAP_SYS_PTRACE, or give access to /dev/userfaultfd "
-                  "(chmod 0666 /dev/userfaultfd), or set vm.unprivileged_userfaultfd=1; in a container, allow it in "
-                  "the seccomp profile",
-                  std::strerror(errno));
+    if (probe < 0) return not_opened();
     const int result = ioctl(probe, UFFDIO_API, &api);
     close(probe);
     if (result != 0) return fail_errno("asking what userfaultfd can do");
@@ -95,7 +118,7 @@ status userfault::handshake(fault_mode mode) {
         static_cast<unsigned long long>(needed_features & ~api.features));
   can_poison_ = (api.features & UFFD_FEATURE_POISON) != 0;
   fd_ = open_descriptor(user_mode_only_);
-  if (fd_ < 0) return fail_errno("opening userfaultfd");
+  if (fd_ < 0) return not_opened();
   uffdio_api chosen{};
   chosen.api = UFFD_API;
   chosen.features = needed_features;
@@ -113,6 +136,9 @@ status userfault::open(const arena& memory, fault_mode mode) {
   request.range = {memory.user_base(), memory.bytes()};
   request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
   if (ioctl(fd_, UFFDIO_REGISTER, &request) != 0) return fail_errno("registering the arena with userfaultfd");
+  // Whoever mapped a page until now (mlockall in another thread, a look at the arena) did it unseen.
+  unmap_advice_ = advice_to_unmap(memory);
+  if (const status s = unmap({0, memory.bytes()}); s != status::ok) return s;
   if (user_mode_only_ && mode == fault_mode::thread)
     log_line(
         log_level::warn,
@@ -155,8 +181,16 @@ status userfault::deny_write(byte_range range) { return protect(range, true); }
 
 status userfault::drop(byte_range range) {
   if (inject::fails(inject::point::drop_pages)) return injected("unmapping host pages");
-  while (madvise(arena_->user(range.begin), range.bytes(), MADV_DONTNEED) != 0)
-    if (errno != EAGAIN && errno != EINTR) return fail_errno("unmapping host pages (MADV_DONTNEED)");
+  return unmap(range);
+}
+
+status userfault::unmap(byte_range range) {
+  while (madvise(arena_->user(range.begin), range.bytes(), unmap_advice_) != 0) {
+    if (errno == EAGAIN || errno == EINTR) continue;
+    const bool may_be_locked = errno == EINVAL && unmap_advice_ == MADV_DONTNEED;
+    return fail_errno("unmapping host pages%s",
+                      may_be_locked ? " (locked by mlock or mlockall? Then munlock them, or use Linux 5.18)" : "");
+  }
   return status::ok;
 }
 

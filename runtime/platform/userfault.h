@@ -5,6 +5,8 @@
 //          inline   faults are SIGBUS in the thread that touched; a system call on an absent page gives EFAULT.
 // Opened through /dev/userfaultfd, else the system call, else for user-mode faults only: then, in thread mode too, a
 // system call on an absent page gives EFAULT, and a warning says so.
+// Opening leaves every page absent: one that was mapped before would never fault. Pages that the program locks (mlock,
+// mlockall) are served, revoked and dropped like others; a lock does not keep them where they are.
 // Threads: all functions from any thread. Handlers sleep in read_fault() until a fault comes.
 #pragma once
 
@@ -42,11 +44,13 @@ class userfault final : public user_mapping {
  private:
   status handshake(fault_mode);
   status protect(byte_range, bool deny);
+  status unmap(byte_range);
 
   const arena* arena_ = nullptr;
   int fd_ = -1;
   bool user_mode_only_ = false;
   bool can_poison_ = false;
+  int unmap_advice_ = 0;  // what makes a page absent on this kernel, locked or not
 };
 
 }  // namespace gm

@@ -4,9 +4,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/memory_file.h"
+#include "base/os_limit.h"
 #include "device/parts/error_text.h"
 
 namespace gm::device::sim {
@@ -27,11 +30,10 @@ bool reserve_at(std::uint64_t address, std::uint64_t bytes) {
 
 // As many addresses, aligned to a frame. 0 when there are none.
 std::uint64_t reserve_aligned(std::uint64_t bytes) {
-  void* pointer = mmap(nullptr, bytes + frame_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pointer == MAP_FAILED) return 0;
-  const auto start = reinterpret_cast<std::uint64_t>(pointer);
+  const std::uint64_t start = reserve_addresses(bytes + frame_bytes);
+  if (start == 0) return 0;
   const std::uint64_t base = (start + frame_bytes - 1) / frame_bytes * frame_bytes;
-  if (base != start) munmap(pointer, base - start);
+  if (base != start) munmap(to_pointer(start), base - start);
   if (base + bytes != start + bytes + frame_bytes) munmap(to_pointer(base + bytes), start + frame_bytes - base);
   madvise(to_pointer(base), bytes, MADV_DONTFORK);
   return base;
@@ -52,29 +54,36 @@ std::unique_ptr<sim_memory> sim_memory::create(std::uint64_t memory_bytes, std::
 sim_memory::sim_memory(std::uint64_t memory_bytes, std::uint64_t window_bytes)
     : window_bytes_(window_bytes), frames_(static_cast<std::uint32_t>(memory_bytes / frame_bytes)) {}
 
+gm_status sim_memory::fail_to_map(const char* what, std::uint64_t bytes) const noexcept {
+  const auto size = static_cast<unsigned long long>(bytes);
+  if (errno == EAGAIN) {
+    return fail(GM_ERROR_PERMISSION, "%llu bytes of %s for a simulated device%s", size, what, os_limit_words(errno));
+  }
+  return fail_errno(GM_ERROR_NO_MEMORY,
+                    "%llu bytes of %s for a simulated device (a smaller %s or a larger `ulimit -v` helps)", size, what,
+                    has_window() ? "GM_ARENA_SIZE" : "GM_SIM_MEMORY");
+}
+
 gm_status sim_memory::reserve() noexcept {
   memory_fd_ = memfd_create("gmem-sim-memory", MFD_CLOEXEC);
-  if (memory_fd_ < 0) return fail_errno(GM_ERROR_SYSTEM, "memfd_create for a simulated device's memory");
-  if (ftruncate(memory_fd_, static_cast<off_t>(total_bytes())) != 0) {
-    return fail_errno(GM_ERROR_NO_MEMORY, "a memfd of %llu bytes for a simulated device's memory",
-                      static_cast<unsigned long long>(total_bytes()));
+  if (memory_fd_ < 0) {
+    return fail_errno(GM_ERROR_SYSTEM, "memfd_create for a simulated device's memory%s", os_limit_words(errno));
+  }
+  if (!size_memory_file(memory_fd_, total_bytes())) {
+    return fail_errno(errno == EFBIG ? GM_ERROR_SYSTEM : GM_ERROR_NO_MEMORY,
+                      "a memfd of %llu bytes for a simulated device's memory%s",
+                      static_cast<unsigned long long>(total_bytes()), os_limit_words(errno));
   }
   const std::uint64_t bytes = has_window() ? window_bytes_ : total_bytes();
   base_ = reserve_aligned(bytes);
-  if (base_ == 0) {
-    return fail_errno(GM_ERROR_NO_MEMORY, "%llu bytes of addresses for a simulated device",
-                      static_cast<unsigned long long>(bytes));
-  }
+  if (base_ == 0) return fail_to_map("addresses", bytes);
   mapped_bytes_ = bytes;
   if (has_window()) {
     block_frame_.reset(static_cast<std::uint32_t*>(std::calloc(window_bytes_ / frame_bytes, sizeof(std::uint32_t))));
     return block_frame_ != nullptr ? GM_OK : fail(GM_ERROR_NO_MEMORY, "no memory for a simulated device's frame table");
   }
-  void* pointer = to_pointer(base_);
-  if (mmap(pointer, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory_fd_, 0) != pointer) {
-    return fail_errno(GM_ERROR_NO_MEMORY, "mapping a simulated device's memory");
-  }
-  madvise(pointer, bytes, MADV_DONTFORK);
+  if (!map_memory_file(base_, memory_fd_, bytes)) return fail_to_map("memory", bytes);
+  madvise(to_pointer(base_), bytes, MADV_DONTFORK);
   return GM_OK;
 }
 
@@ -161,8 +170,9 @@ gm_status sim_memory::map_frame(std::uint64_t address, std::uint32_t frame) noex
   if (mmap(pointer, frame_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory_fd_, position) == pointer) {
     if (madvise(pointer, frame_bytes, MADV_DONTFORK) == 0) return GM_OK;
   }
-  const gm_status status =
-      fail_errno(GM_ERROR_NO_MEMORY, "mapping a frame of a simulated device (is vm.max_map_count large enough?)");
+  const bool locked = errno == EAGAIN;
+  const gm_status status = fail_errno(GM_ERROR_NO_MEMORY, "mapping a frame of a simulated device%s",
+                                      locked ? os_limit_words(EAGAIN) : " (is vm.max_map_count large enough?)");
   reserve_at(address, frame_bytes);
   return status;
 }

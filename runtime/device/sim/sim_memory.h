@@ -4,6 +4,7 @@
 // With a window: arena_bytes of addresses are reserved without access, and a piece is one frame of the memfd, mapped at
 // window_base + offset. Everywhere else in the window is PROT_NONE: a kernel that uses an absent block dies by SIGSEGV.
 // Without one: the whole memfd is mapped once, and a piece is a run of neighbouring frames in that mapping.
+// Under mlockall(MCL_FUTURE) a frame is filled and locked when it is mapped; without a window nothing is.
 // Contents of a frame survive give-back and are seen by its next owner, as on a real device.
 // W1 block_frame_[b] is set exactly when block b of the window is mapped to that frame.
 // W2 no mapping is inherited by fork.
@@ -47,6 +48,7 @@ class sim_memory {
 
   sim_memory(std::uint64_t memory_bytes, std::uint64_t window_bytes);
   gm_status reserve() noexcept;
+  gm_status fail_to_map(const char* what, std::uint64_t bytes) const noexcept;  // by errno
   gm_status piece_create_in_window_locked(std::uint64_t offset, std::uint64_t* address) noexcept;
   void piece_destroy_in_window_locked(std::uint64_t offset) noexcept;
   gm_status map_frame(std::uint64_t address, std::uint32_t frame) noexcept;

@@ -96,6 +96,9 @@ void sim_queue::stop() noexcept {
 }
 
 void sim_queue::restart() noexcept {
+  // libstdc++ binds its functions at their first call, which takes 3 KiB: not on the stack of a signal that serves a
+  // fault.
+  has_work_.notify_one();
   const std::scoped_lock lock(mutex_);
   is_stopped_ = false;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -231,6 +232,99 @@ TEST_F(life, a_good_start_leaves_no_error) {
   (void)gm_shutdown();
   start(o);
   EXPECT_STREQ(gm_last_error(), "");
+}
+
+// ---- Others see a runtime when it serves faults, and no other -------------------------------------------------------
+
+// Runs look() in another thread, over and over, while act() runs in this one.
+template <typename Act, typename Look>
+void while_watched(Act&& act, Look&& look) {
+  std::atomic<bool> over{false};
+  std::atomic<bool> looking{false};
+  std::thread watcher([&] {
+    while (!over) {
+      look();
+      looking = true;
+    }
+  });
+  while (!looking) std::this_thread::yield();
+  act();
+  over = true;
+  watcher.join();
+}
+
+class coming_up : public running_gmem {
+ protected:
+  static gm_options in_line() { return small_options({.fault_mode = "inline"}); }
+};
+
+TEST_F(coming_up, whoever_sees_it_has_its_signal_handler) {
+  struct sigaction outside {};
+  sigaction(SIGBUS, nullptr, &outside);
+  std::atomic<int> too_early{0};
+  const gm_options options = in_line();
+  while_watched(
+      [&] {
+        for (int i = 0; i < 200; ++i) {
+          ASSERT_EQ(gm_init(&options), GM_OK) << gm_last_error();
+          std::this_thread::sleep_for(std::chrono::microseconds(200));  // the watcher sees it once
+          ASSERT_EQ(gm_shutdown(), GM_OK) << gm_last_error();
+        }
+      },
+      [&] {
+        while (running() != nullptr) std::this_thread::yield();
+        for (int i = 0; i < 1'000'000 && running() == nullptr; ++i) {
+        }
+        if (running() == nullptr) return;
+        struct sigaction now {};
+        sigaction(SIGBUS, nullptr, &now);
+        if (now.sa_sigaction == outside.sa_sigaction && running() != nullptr) ++too_early;
+      });
+  EXPECT_EQ(too_early, 0);
+}
+
+TEST_F(coming_up, one_that_fails_to_start_is_seen_by_nobody) {
+  std::atomic<int> seen{0};
+  const gm_options options = small_options();
+  while_watched(
+      [&] {
+        for (int i = 0; i < 50; ++i) {
+          inject::fail_nth(inject::point::thread_start, 2);  // the second handler
+          EXPECT_NE(gm_init(&options), GM_OK);
+        }
+        inject::fail_nth(inject::point::thread_start, 0);
+      },
+      [&] {
+        if (running() != nullptr) ++seen;
+      });
+  EXPECT_EQ(seen, 0);
+}
+
+// ---- What the process may not have ----------------------------------------------------------------------------------
+
+TEST_F(coming_up, more_addresses_than_there_are_fail_with_the_remedy) {
+  for (const int window : {1, -1}) {
+    gm_options o = small_options();
+    o.sim_window = window;
+    o.arena_size_bytes = std::uint64_t{1} << 46;  // not three times: the arena, its alias, the window
+    o.sim_devices = 4;
+    EXPECT_EQ(gm_init(&o), GM_ERROR_NO_MEMORY);
+    expect_error("GM_ARENA_SIZE");
+  }
+}
+
+TEST_F(coming_up, files_that_may_not_be_large_are_an_error_and_no_signal) {
+  EXPECT_EXIT(
+      {
+        rlimit small{};
+        small.rlim_cur = small.rlim_max = mib;
+        setrlimit(RLIMIT_FSIZE, &small);
+        const gm_options o = small_options();
+        const gm_status result = gm_init(&o);
+        std::fputs(gm_last_error(), stderr);
+        std::_Exit(result == GM_ERROR_SYSTEM ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "ulimit -f");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +26,13 @@ using test::os_pages_in_core;
 using test::os_pages_per_page;
 
 constexpr std::uint64_t arena_bytes = 8 * block_bytes;
+
+// Sanitizers make mlockall do nothing.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
 
 bool all_zero(const std::byte* first, std::uint64_t bytes) {
   return std::all_of(first, first + bytes, [](std::byte b) { return b == std::byte{0}; });
@@ -237,6 +245,43 @@ TEST(arena, more_addresses_than_there_are_fail_with_the_remedy) {
     EXPECT_NE(std::string(last_error()).find("GM_ARENA_SIZE"), std::string::npos) << last_error();
   }
   EXPECT_TRUE(arena_descriptors().empty());
+}
+
+TEST(arena, mlockall_does_not_reach_it) {
+  if (mlockall(MCL_FUTURE) != 0) GTEST_SKIP() << "no memory may be locked here: " << std::strerror(errno);
+  arena memory;
+  const status made = memory.create(arena_bytes);
+  munlockall();
+  ASSERT_EQ(made, status::ok) << last_error();
+  EXPECT_EQ(os_pages_in_core(memory, {0, arena_bytes}), 0U);
+}
+
+TEST(arena_death_test, limits_of_the_process_are_named) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        rlimit small{};
+        small.rlim_cur = small.rlim_max = arena_bytes / 2;
+        setrlimit(RLIMIT_FSIZE, &small);
+        arena memory;
+        const status s = memory.create(arena_bytes);
+        std::fputs(last_error(), stderr);
+        _exit(s == status::system ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "sizing the arena.*ulimit -f");
+  EXPECT_EXIT(
+      {
+        rlimit small{};
+        small.rlim_cur = small.rlim_max = arena_bytes / 2;
+        // Who may lock anything is not limited.
+        if (setrlimit(RLIMIT_MEMLOCK, &small) != 0 || (geteuid() == 0 && setuid(65534) != 0)) _exit(2);
+        if (mlockall(MCL_FUTURE) != 0) _exit(3);
+        arena memory;
+        const status s = memory.create(arena_bytes);
+        std::fputs(sanitized ? "ulimit -l" : last_error(), stderr);
+        _exit(sanitized || s == status::permission ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "ulimit -l");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "platform/fault_signals.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -196,6 +197,174 @@ TEST_F(fault_signals_death_test, a_sent_signal_that_the_program_ignores_is_ignor
         _exit(7);
       },
       testing::ExitedWithCode(7), "");
+}
+
+// ---- As the kernel delivers -----------------------------------------------------------------------------------------
+
+// A handler of the program that makes its file longer, so that the access goes on, and notes what was blocked in it.
+std::atomic<bool> bus_blocked{false};
+std::atomic<bool> user_blocked{false};
+std::atomic<int> handled{0};
+
+void note_and_mend(int, siginfo_t*, void*) {
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+  bus_blocked = sigismember(&blocked, SIGBUS) == 1;
+  user_blocked = sigismember(&blocked, SIGUSR1) == 1;
+  ++handled;
+  to_lengthen.load()->lengthen();
+}
+
+struct sigaction mending(int flags) {
+  struct sigaction program {};
+  program.sa_sigaction = note_and_mend;
+  program.sa_flags = SA_SIGINFO | flags;
+  sigemptyset(&program.sa_mask);
+  sigaddset(&program.sa_mask, SIGUSR1);
+  return program;
+}
+
+signal_verdict nothing_of_ours(void*, cpu_access) { return signal_verdict::not_ours; }
+
+// SIGBUS is as it was afterwards.
+class passing_on : public fault_signals {
+ protected:
+  passing_on() {
+    sigaction(SIGBUS, nullptr, &before_);
+    handled = 0;
+    to_lengthen = &file;
+  }
+  void TearDown() override {
+    remove_fault_signals();
+    sigaction(SIGBUS, &before_, nullptr);
+  }
+  void start_over(const struct sigaction& program) {
+    sigaction(SIGBUS, &program, nullptr);
+    ASSERT_EQ(install_fault_signals(nothing_of_ours), status::ok);
+  }
+
+ private:
+  struct sigaction before_ {};
+};
+using passing_on_death_test = passing_on;
+
+TEST_F(passing_on, the_handlers_mask_is_blocked_while_it_runs) {
+  start_over(mending(0));
+  (void)*file.byte();
+  EXPECT_EQ(handled, 1);
+  EXPECT_TRUE(user_blocked);
+  EXPECT_TRUE(bus_blocked);
+  sigset_t now;
+  pthread_sigmask(SIG_BLOCK, nullptr, &now);
+  EXPECT_EQ(sigismember(&now, SIGUSR1), 0) << "and not afterwards";
+  EXPECT_EQ(sigismember(&now, SIGBUS), 0);
+}
+
+TEST_F(passing_on, sa_nodefer_leaves_its_own_signal_open) {
+  start_over(mending(SA_NODEFER));
+  (void)*file.byte();
+  EXPECT_EQ(handled, 1);
+  EXPECT_TRUE(user_blocked);
+  EXPECT_FALSE(bus_blocked);
+}
+
+TEST_F(passing_on_death_test, sa_resethand_is_for_once) {
+  EXPECT_EXIT(
+      {
+        start_over(mending(static_cast<int>(SA_RESETHAND)));
+        (void)*file.byte();
+        if (handled != 1) _exit(1);
+        const short_file second;
+        to_lengthen = &second;
+        (void)*second.byte();
+        _exit(2);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT(
+      {
+        start_over(mending(static_cast<int>(SA_RESETHAND)));
+        (void)*file.byte();
+        remove_fault_signals();
+        struct sigaction back {};
+        sigaction(SIGBUS, nullptr, &back);
+        _exit(back.sa_handler == SIG_DFL ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST_F(passing_on_death_test, a_blocked_signal_of_an_access_kills) {
+  EXPECT_EXIT(
+      {
+        signal(SIGSEGV, [](int) { _exit(1); });
+        sigset_t segv;
+        sigemptyset(&segv);
+        sigaddset(&segv, SIGSEGV);
+        pthread_sigmask(SIG_BLOCK, &segv, nullptr);
+        answer = signal_verdict::wild;
+        to_lengthen = nullptr;
+        (void)install_fault_signals(ask);
+        (void)*file.byte();
+        _exit(2);
+      },
+      testing::KilledBySignal(SIGSEGV), "");
+}
+
+// ---- Started again under a handler that passes signals on -----------------------------------------------------------
+
+struct sigaction found {};  // by the program's handler, when it was installed
+
+void pass_on_what_was_found(int number, siginfo_t* info, void* context) {
+  if (++handled > 3) _exit(3);
+  if (found.sa_flags & SA_SIGINFO)
+    found.sa_sigaction(number, info, context);
+  else
+    _exit(4);
+}
+
+void chain() {
+  struct sigaction program {};
+  program.sa_sigaction = pass_on_what_was_found;
+  program.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &program, &found);
+}
+
+// gmem runs, the program puts its handler over ours, and gmem is stopped and started again.
+void start_again_under_a_chain() {
+  (void)install_fault_signals(nothing_of_ours);
+  chain();
+  remove_fault_signals();
+  (void)install_fault_signals(nothing_of_ours);
+}
+
+TEST_F(passing_on_death_test, a_handler_over_ours_gets_a_signal_once_and_then_who_was_first) {
+  EXPECT_EXIT(
+      {
+        const struct sigaction first = mending(0);
+        sigaction(SIGBUS, &first, nullptr);
+        start_again_under_a_chain();
+        (void)*file.byte();
+        _exit(handled == 2 ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "");
+  EXPECT_EXIT(
+      {
+        signal(SIGBUS, SIG_DFL);
+        start_again_under_a_chain();
+        (void)*file.byte();
+        _exit(1);
+      },
+      testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(passing_on, ours_put_back_by_the_program_is_taken_over) {
+  start_over(mending(0));
+  struct sigaction ours {};
+  sigaction(SIGBUS, nullptr, &ours);
+  remove_fault_signals();
+  sigaction(SIGBUS, &ours, nullptr);
+  ASSERT_EQ(install_fault_signals(nothing_of_ours), status::ok);
+  (void)*file.byte();
+  EXPECT_EQ(handled, 1) << "what was before us stands";
 }
 
 }  // namespace

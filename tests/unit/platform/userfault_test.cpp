@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -11,6 +13,7 @@
 #include <cstring>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -201,6 +204,24 @@ TEST_F(user_faults, punching_the_memfd_drops_the_user_mapping) {
   EXPECT_EQ(faults_so_far().size(), 1U);
 }
 
+TEST_F(user_faults, locked_pages_are_dropped_like_others) {
+  ASSERT_EQ(kernel.map_zero(page_at(0)), status::ok);
+  if (mlock(memory.user(0), page_bytes) != 0) GTEST_SKIP() << "no memory may be locked here: " << std::strerror(errno);
+  store(100, 6);
+  ASSERT_EQ(kernel.drop(page_at(0)), status::ok) << last_error();
+  serve_with([this](const cpu_fault&) { EXPECT_EQ(kernel.map(page_at(0), cpu_access::write), status::ok); });
+  EXPECT_EQ(load(100), 6);
+  EXPECT_EQ(faults_so_far().size(), 1U);
+  munlock(memory.user(0), page_bytes);
+}
+
+TEST_F(user_faults, locking_brings_pages_by_faults) {
+  if (mlock(memory.user(0), page_bytes) != 0) GTEST_SKIP() << "no memory may be locked here: " << std::strerror(errno);
+  for (const cpu_fault& fault : faults_so_far()) EXPECT_EQ(fault.thread, this_thread());
+  EXPECT_EQ(load(0), 0);
+  munlock(memory.user(0), page_bytes);
+}
+
 TEST_F(user_faults, wake_lets_the_sleeper_try_again) {
   std::atomic<int> times{0};
   serve_with([&](const cpu_fault& fault) {
@@ -293,6 +314,14 @@ TEST_F(poisoned_pages, a_read_only_page_can_be_poisoned) {
   EXPECT_EQ(signals.during([&] { (void)load(0); }), SIGBUS);
 }
 
+TEST_F(poisoned_pages, a_locked_page_can_be_poisoned) {
+  ASSERT_EQ(kernel.map_zero(page_at(0)), status::ok);
+  if (mlock(memory.user(0), page_bytes) != 0) GTEST_SKIP() << "no memory may be locked here: " << std::strerror(errno);
+  if (!kernel.poison(0)) GTEST_SKIP() << "this kernel cannot poison: " << last_error();
+  EXPECT_EQ(signals.during([&] { (void)load(0); }), SIGBUS);
+  munlock(memory.user(0), page_bytes);
+}
+
 TEST_F(poisoned_pages, a_sleeper_gets_the_signal) {
   serve_with([this](const cpu_fault& fault) { EXPECT_TRUE(kernel.poison(fault.offset)); });
   if (!kernel.poison(0)) GTEST_SKIP() << "this kernel cannot poison";
@@ -341,6 +370,34 @@ TEST_F(in_line_faults, a_system_call_on_an_absent_page_gets_efault) {
   EXPECT_EQ(write(ends[1], memory.user(0), 1), 1);
   close(ends[0]);
   close(ends[1]);
+}
+
+TEST(opening_userfault, leaves_no_page_mapped_that_was) {
+  arena memory;
+  ASSERT_EQ(memory.create(arena_bytes), status::ok) << last_error();
+  *memory.user(5) = std::byte{9};
+  userfault kernel;
+  ASSERT_EQ(kernel.open(memory, fault_mode::in_line), status::ok) << last_error();
+  const test::catch_signals signals;
+  EXPECT_EQ(signals.during([&] { (void)*static_cast<volatile std::byte*>(memory.user(5)); }), SIGBUS);
+  ASSERT_EQ(kernel.map(os_page_at(0), cpu_access::read), status::ok) << "the bytes stand: " << last_error();
+  EXPECT_EQ(*memory.user(5), std::byte{9});
+}
+
+TEST(opening_userfault, without_descriptors_says_so) {
+  arena memory;
+  ASSERT_EQ(memory.create(arena_bytes), status::ok) << last_error();
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const int lowest_free = dup(STDERR_FILENO);
+  close(lowest_free);
+  const rlimit none{static_cast<rlim_t>(lowest_free), before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  userfault kernel;
+  const status s = kernel.open(memory, fault_mode::thread);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(s, status::system) << "not a matter of permission";
+  EXPECT_NE(std::string(last_error()).find("ulimit -n"), std::string::npos) << last_error();
 }
 
 }  // namespace
