@@ -42,8 +42,8 @@ function(gmem_rules target)
     ARCHIVE_OUTPUT_DIRECTORY ${gmem_bin_dir})
 endfunction()
 
-# gmem_export_only(TARGET MAP): exports what the version script names, and must find every symbol it uses. dlclose leaves
-# it in place: its threads and its signal handler live until gm_shutdown.
+# gmem_export_only(TARGET MAP): exports what the version script names, and must find every symbol it uses. dlclose
+# leaves it in place: its threads and its signal handler live until gm_shutdown.
 function(gmem_export_only target map)
   set(map_path ${PROJECT_SOURCE_DIR}/cmake/${map})
   target_link_options(${target} PRIVATE -Wl,--version-script=${map_path} -Wl,-z,relro -Wl,-z,now

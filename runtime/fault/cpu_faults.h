@@ -14,7 +14,8 @@
 //       NOMAP                       -> zero pages; done
 //       only on devices             -> a move to the host begins, the fault is parked on it
 //       no host memory for it       -> the page alone; else memory is reclaimed; else, while some may come by itself,
-//                                      the fault is parked until it may have (vm/starved_faults.h); else condemned, SIGBUS
+//                                      the fault is parked until it may have (vm/starved_faults.h); else condemned,
+//                                      SIGBUS
 //   3 the move's end maps the pages, which wakes the thread
 // A parked fault is one bit of its block: the thread sleeps in the kernel, and when it is woken it repeats the access,
 // which is served afresh. Serving allocates nothing, waits for nothing but locks, and takes less than 4 KiB of stack.
