@@ -219,17 +219,20 @@ void scope_record::drop_leases() {
   }
 }
 
-// In this order: whoever is woken by the second step finds no lease in the way, and whoever looks for frames before the
-// third is told to wait for it.
+// In this order: whoever is woken by the second step finds no lease in the way, and whoever looks for frames or host
+// memory before the third is told to wait for it. That they may be had now is told on either side of the third: who
+// finds the lease gone has been told, and who finds it still there will be.
 void scope_record::give_up_lease() {
   const bool held_frames = lease_.gathered;
+  const auto tell = [&] {
+    if (!on_device()) vm_.starved.changed(*vm_.cpu);
+    if (held_frames) vm_.room_changes.happened();
+  };
   vm_.leases.release(lease_);
   drop_leases();
-  // Host memory that this scope used may be reclaimed: told on either side, as of own copies (move.cpp).
-  if (!on_device()) vm_.starved.changed(*vm_.cpu);
+  tell();
   vm_.leases.remove(lease_);
-  if (!on_device()) vm_.starved.changed(*vm_.cpu);
-  if (held_frames) vm_.room_changes.happened();
+  tell();
 }
 
 void scope_record::undo() {

@@ -258,8 +258,14 @@ TEST_F(gpu_runtime_test, a_lost_device_is_an_error_and_host_data_stays) {
   byte* const both = make_written(2 * mib);
   byte* const host = make_written(2 * mib, 7);
   ASSERT_EQ(gm_prefetch(both, 2 * mib, 1, nullptr), GM_OK);
+  byte* const lost = make_written(2 * mib, 3);
   gm_stream s = stream();
+  gm_scope written = begin(s, lost, 2 * mib, GM_READ_WRITE);
+  end(written);
+  finish(s);
+  ASSERT_EQ(valid(lost), 2U);
   gpu->lose(0);
+  EXPECT_EQ(catch_signals::during([&] { touch_read(lost + page); }), SIGBUS) << "its only copy was there";
   const gm_access access{host, 2 * mib, GM_READ_WRITE};
   gm_scope scope = nullptr;
   EXPECT_EQ(gm_access_begin(s, &access, 1, &scope), GM_ERROR_DEVICE);
