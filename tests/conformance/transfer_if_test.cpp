@@ -24,7 +24,7 @@ class transfer_if_test : public backend_test {
  protected:
   void SetUp() override {
     backend_test::SetUp();
-    if (HasFatalFailure()) return;
+    if (is_unusable()) return;
     memory = create_piece();
     upload(create_stream(), memory.address, bytes(frame_bytes, 0x77));
   }
