@@ -261,6 +261,9 @@ TEST_F(passing_on, the_handlers_mask_is_blocked_while_it_runs) {
 }
 
 TEST_F(passing_on, sa_nodefer_leaves_its_own_signal_open) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer calls handlers itself, with its own flags: the signal is blocked whatever we ask";
+#endif
   start_over(mending(SA_NODEFER));
   (void)*file.byte();
   EXPECT_EQ(handled, 1);
