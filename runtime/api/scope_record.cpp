@@ -58,8 +58,13 @@ status scope_record::make_plan() try {
     }
     extents_.back() = e;
     // Without a window an allocation is one piece, and all of it comes or goes.
-    add_blocks(on_device() && !device().windowed() ? e->bytes() : range.bytes);
+    const bool whole = on_device() && !device().windowed();
+    add_blocks(whole ? e->bytes() : range.bytes);
+    if (whole && (pieces_.empty() || pieces_.back().first != e->first_block()))
+      pieces_.push_back(piece_for(device(), *e, e->first_block()));
   }
+  // The largest are the hardest to place.
+  std::stable_sort(pieces_.begin(), pieces_.end(), [](const piece& a, const piece& b) { return a.blocks > b.blocks; });
   for (const leased_range& range : ranges) {
     entry* e = &entry_of(block_of(range.bytes.begin));
     for (; e != plan_.data() + plan_.size() && offset_of(e->index) < range.bytes.end; ++e) {
@@ -130,6 +135,14 @@ status scope_record::no_room(status s) {
   return s;
 }
 
+status scope_record::get_piece(const piece& wanted) {
+  device_node& d = device();
+  const victim_class which = victim_class_of(vm_.advices.at(first_page(wanted.first)), request_.node);
+  const status s = acquire_piece(vm_, rt_.moves, d, wanted, which, !request_.detached);
+  scattered_ = s == status::no_memory && wanted.blocks > 1 && d.pool.free_frames() >= wanted.blocks;
+  return no_room(s);
+}
+
 status scope_record::get_frames(std::uint32_t missing_frames) {
   device_node& d = device();
   // All at once first, so that write-backs overlap.
@@ -138,20 +151,39 @@ status scope_record::get_frames(std::uint32_t missing_frames) {
   } else if (d.pool.free_frames() < missing_frames) {
     return fail(status::no_memory, "not enough free frames on node %u", request_.node);
   }
-  auto range_extent = extents_.begin();
-  for (entry& e : plan_) {
-    if (!e.missing) continue;
-    while ((*range_extent)->bytes().end <= offset_of(e.index)) ++range_extent;
-    {
-      // The piece of an earlier entry may have brought this block's frame.
-      block_guard guard(e.target->lock);
-      if (e.target->node(request_.node).has_frame()) continue;
-    }
-    const victim_class which = victim_class_of(vm_.advices.at(first_page(e.index)), request_.node);
-    const status s = acquire_piece(vm_, rt_.moves, d, piece_for(d, **range_extent, e.index), which, !request_.detached);
-    if (s != status::ok) return no_room(s);
+  status s = status::ok;
+  if (!d.windowed()) {
+    for (const piece& wanted : pieces_)
+      if (s == status::ok && entry_of(wanted.first).missing) s = get_piece(wanted);
+    return s;
   }
-  return status::ok;
+  for (const entry& e : plan_)
+    if (s == status::ok && e.missing) s = get_piece({e.index, 1});
+  return s;
+}
+
+status scope_record::lease_and_get_frames() {
+  std::uint32_t missing_frames = 0;
+  status s = lease_blocks(missing_frames);
+  if (s == status::ok && missing_frames != 0) s = get_frames(missing_frames);
+  // Whoever gathers next never sees what is in its way for a moment only.
+  if (s != status::ok) drop_leases();
+  return s;
+}
+
+// Without a window, what the scope has on the device may itself leave no contiguous room for the rest. All else that
+// could go has gone by then: so all the scope's pieces go home, and come anew.
+status scope_record::gather_anew() {
+  std::uint32_t resident = 0;
+  for (const entry& e : plan_) {
+    block_guard guard(e.target->lock);
+    if (e.target->node(request_.node).has_frame()) ++resident;
+  }
+  short_of_room_ = room::enough;
+  device_node& d = device();
+  if (const status s = make_room(vm_, rt_.moves, d, d.pool.free_frames() + resident); s != status::ok)
+    return no_room(s);
+  return lease_and_get_frames();
 }
 
 void scope_record::touch_frames() {
@@ -172,20 +204,16 @@ void scope_record::touch_frames() {
 }
 
 status scope_record::gather() {
-  std::uint32_t missing_frames = 0;
   if (!on_device()) {
-    const status s = lease_blocks(missing_frames);
+    std::uint32_t no_frames = 0;
+    const status s = lease_blocks(no_frames);
     if (s == status::ok) vm_.leases.set_gathered(lease_);
     return s;
   }
   lock_guard guard(device().admission);
-  status s = lease_blocks(missing_frames);
-  if (s == status::ok && missing_frames != 0) s = get_frames(missing_frames);
-  // Whoever gathers next never sees what is in its way for a moment only.
-  if (s != status::ok) {
-    drop_leases();
-    return s;
-  }
+  status s = lease_and_get_frames();
+  if (s != status::ok && scattered_ && !request_.detached) s = gather_anew();
+  if (s != status::ok) return s;
   vm_.leases.set_gathered(lease_);
   touch_frames();
   return status::ok;
@@ -256,6 +284,7 @@ status scope_record::try_begin(bool& try_again) {
   if (const status s = vm_.leases.begin_or_wait(lease_, how, order); s != status::ok) return s;
   retry_after_ = vm_.room_changes.now();
   short_of_room_ = room::enough;
+  scattered_ = false;
   status s = gather();
   if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
     // Frames that others' scopes hold come free when those are released; but not for one who waits for himself.

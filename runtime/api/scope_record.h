@@ -7,7 +7,8 @@
 //   2 begin     the lease takes its place in the order of scopes (lease_table.h): waits for open ones, notes the
 //               fences of ended ones
 //   3 gather    with the device's admission lock: every block gets its lease count and its frame; others are evicted.
-//               A block that has all it needs is finished here: one lock, a few masks
+//               A block that has all it needs is finished here: one lock, a few masks. Without a window, what is free may
+//               be in pieces too small: then all of the scope's own goes home as well, and is taken anew
 //   4 copy      the rest, block by block: the CPU's and other devices' permissions are revoked, moves begin. Copies go
 //               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope.
 //               Pages in flight are followed (move.h), so that the host does not wait for the work they wait for
@@ -84,7 +85,10 @@ class scope_record {
   status try_begin(bool& try_again);
   status gather();
   status lease_blocks(std::uint32_t& missing_frames);
+  status lease_and_get_frames();
+  status gather_anew();
   status get_frames(std::uint32_t missing_frames);
+  status get_piece(const piece&);
   bool finish_resident_locked(entry&);
   status no_room(status);
   void touch_frames();
@@ -117,6 +121,7 @@ class scope_record {
   lease lease_;
   std::vector<extent*> extents_;
   std::vector<entry> plan_;
+  std::vector<piece> pieces_;  // without a window: what the plan's blocks come in, the largest first
   std::shared_ptr<void> kept_;
   std::vector<device::fence> copies_;  // what the stream waits for: the last on each other stream
   // Moves in flight, and one for the scope itself until its fence is done. Whoever takes it to zero releases.
@@ -127,6 +132,7 @@ class scope_record {
   // Why gather() found no room, and vm.room_changes when it looked.
   enum class room : std::uint8_t { enough, scopes, copies };
   room short_of_room_ = room::enough;
+  bool scattered_ = false;  // no contiguous room, although the frames are free
   std::uint32_t retry_after_ = 0;
 };
 

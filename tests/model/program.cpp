@@ -151,7 +151,7 @@ program::may program::expected_of(const std::vector<range>& ranges, unsigned nod
   bool uncertain = false;
   std::set<std::uintptr_t> held = frames_held(node, uncertain);
   // Without a window, pieces that cannot move may leave no neighbouring frames.
-  if (!flavour_.window && (!held.empty() || ranges.size() > 1)) uncertain = true;
+  if (!flavour_.window && !held.empty()) uncertain = true;
   frames.merge(held);
   return frames.size() > capacity_ || uncertain ? may::lack_memory : may::work;
 }
