@@ -9,6 +9,7 @@
 #include "evict/room.h"
 #include "migrate/host_pages.h"
 #include "migrate/move.h"
+#include "migrate/registrar.h"
 
 using namespace gm;
 
@@ -127,13 +128,27 @@ status check_stream(gm_stream stream, unsigned node) {
   return status::ok;
 }
 
+// Its pages are idle, and its host memory is loose. False: it is registered, and pages that are not ours are in flight,
+// behind work that we cannot wait for.
+bool lock_when_loose(const vm_object& vm, block_index index, block& b, page_mask pages, block_lock& lock) {
+  for (;;) {
+    const std::uint32_t seen = vm.room_changes.now();
+    lock = lock_when_idle(b, pages);
+    if (host_memory_is_loose_locked(vm, index, b)) return true;
+    if (b.host_memory == registration::registered) return false;
+    lock.unlock();
+    vm.room_changes.wait_past(seen);
+  }
+}
+
 void discard_block(runtime& rt, byte_range range, block_index index, block& b) {
   const page_mask pages = pages_covered(range, index);
   if (pages == no_pages) return;
-  const block_lock lock = lock_when_idle(b, pages);
+  block_lock lock;
   page_mask kept = no_pages;
-  if (drop_host_pages_locked(rt.vm, index, b, pages) != status::ok) {
-    // The system does not take the memory back: then it is zeroed and stays the host's.
+  if (!lock_when_loose(rt.vm, index, b, pages, lock) ||
+      drop_host_pages_locked(rt.vm, index, b, pages) != status::ok) {
+    // The system does not take the memory back, or not now: then it is zeroed and stays the host's.
     kept = pages & b.backed;
     for_each_run(kept, [&](unsigned first, unsigned count) {
       const byte_range run = rt.vm.bytes_of(index, first, count);
@@ -235,6 +250,10 @@ gm_status gm_discard(void* pointer, size_t bytes) try {
   if (e == nullptr) return to_c(fail(status::not_managed, "the range was freed meanwhile"));
   const status s = rt->vm.leases.begin_or_wait(writer, conflicts::wait, order);
   if (s == status::ok) {
+    // All of it first: that takes time, and not this thread's.
+    for_each_block_of(*rt, whole, [&](block_index index, block& b, page_mask) {
+      (void)host_memory_is_loose_locked(rt->vm, index, b);
+    });
     for (block_index index = block_of(whole.begin); offset_of(index) < whole.end; ++index)
       discard_block(*rt, whole, index, rt->vm.table.at(index));
     rt->vm.leases.remove(writer);

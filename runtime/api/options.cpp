@@ -149,6 +149,11 @@ status read_options(const gm_options* given, options& result) {
                                    result.host_budget_bytes);
       s != status::ok)
     return s;
+  result.registered_budget_bytes = result.host_budget_bytes / 2;
+  if (const status s = size_option("GM_REGISTERED_BUDGET", filled.registered_budget_bytes, 0, any,
+                                   "bytes, below 2M for none", result.registered_budget_bytes);
+      s != status::ok)
+    return s;
   if (const status s = size_option("GM_DEVICE_BUDGET", filled.device_budget_bytes, block_bytes, any, "bytes from 2M up",
                                    result.device_budget_bytes);
       s != status::ok)

@@ -18,6 +18,7 @@ struct options {
   std::vector<std::string> backends;  // in the order to try
   std::uint64_t arena_bytes = 0;
   std::uint64_t host_budget_bytes = 0;
+  std::uint64_t registered_budget_bytes = 0;
   std::uint64_t device_budget_bytes = 0;  // 0: each device's memory less a tenth
   gm::fault_mode fault_mode = fault_mode::thread;
   unsigned fault_threads = 0;

@@ -99,6 +99,7 @@ gm_status gm_stats_get(gm_stats* stats) {
   result.metadata_bytes = rt->metadata_bytes();
   result.allocations = rt->vm.extents.live();
   result.allocated_bytes = rt->vm.extents.live_bytes();
+  result.registered_bytes = rt->registrar.registered_bytes();
   for (unsigned n = 0; n < rt->vm.nodes; ++n) {
     const node_counters& node = from.node[n];
     gm_node_stats& to = result.node[n];

@@ -54,6 +54,7 @@ status not_live(life now) {
 
 runtime::~runtime() {
   if (handlers_ != nullptr) handlers_->stop();
+  registrar.stop();
   if (signals_) remove_fault_signals();
   for (auto& device : vm.devices) {
     if (device == nullptr || device->handle == nullptr) continue;
@@ -80,7 +81,7 @@ status runtime::start(const gm_options* given) {
     return s;
   vm.extents.create(config_.arena_bytes, vm.memory.user_base());
   if (const status s = moves.create(vm.stats.metadata_bytes); s != status::ok) return s;
-  return status::ok;
+  return start_registrar();
 }
 
 // At a device's own addresses where one has a window that the host may share; anywhere otherwise.
@@ -155,13 +156,20 @@ status runtime::open_device(const loaded_backend& backend, std::uint32_t index) 
   return status::ok;
 }
 
+status runtime::start_registrar() {
+  std::vector<registrar::backend> all;
+  for (const loaded_backend& backend : backends_) all.push_back({backend.api, backend.handle});
+  return registrar.start(all, config_.registered_budget_bytes);
+}
+
 bool runtime::settle(std::uint64_t timeout_ns) {
   const std::uint64_t start = now_ns();
   for (;;) {
     bool open = false;
     vm.leases.for_each([&](const lease& l) { open = open || l.state == lease_state::open; });
     if (open) return false;
-    if (scopes.load() == 0 && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0) return true;
+    if (scopes.load() == 0 && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0 && vm.own_work.load() == 0)
+      return true;
     if (now_ns() - start > timeout_ns) return false;
     // Frees may wait for nothing but a second try.
     if (scopes.load() == 0 && vm.moves_in_flight.load() == 0) retry_deferred_frees(vm);

@@ -16,6 +16,7 @@
 #include "fault/cpu_faults.h"
 #include "fault/fault_handlers.h"
 #include "migrate/move.h"
+#include "migrate/registrar.h"
 #include "platform/fault_signals.h"
 #include "platform/userfault.h"
 #include "vm/vm_object.h"
@@ -53,6 +54,7 @@ class runtime {
 
   vm_object vm;
   move_pool moves;
+  gm::registrar registrar{vm};
   condemned offenders{vm};
   cpu_faults faults{vm, moves, offenders};
   std::atomic<std::uint64_t> streams{0};  // that the program has
@@ -67,6 +69,7 @@ class runtime {
  private:
   status create_arena();
   status open_backends();
+  status start_registrar();
   status open_device(const loaded_backend&, std::uint32_t index);
 
   options config_;

@@ -18,6 +18,7 @@ enum class lock_rank : std::uint8_t {
   leases,          // active scopes; asked under a block lock by faults
   frames,          // one a device: the frame pool and its LRU order
   moves,           // the pool of move records
+  registrar,       // which blocks' host memory is to be registered, and which no longer
   fault_streams,   // the recent sequential streams of CPU faults
   starved_faults,  // CPU faults that wait for host memory
   condemned,       // threads whose touch is about to be an error

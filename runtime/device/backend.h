@@ -40,7 +40,7 @@
 
 namespace gm::device {
 
-inline constexpr std::uint32_t backend_abi = 3;
+inline constexpr std::uint32_t backend_abi = 4;
 
 struct backend;  // opaque, the backend's own
 struct device;
@@ -184,7 +184,11 @@ struct backend_table {
   // copy from and to directly, at full speed. Whole OS pages, which exist and stay; ranges do not overlap.
   // GM_ERROR_NO_MEMORY, GM_ERROR_PERMISSION: too much is locked already; copies work as before.
   gm_status (*host_register)(backend*, void* memory, std::size_t bytes);
-  // A range as it was registered, which no queued work uses any more. Never fails.
+  // The range that begins there, if one is registered, and which no queued work uses: work queued from now on does not
+  // use it directly. Waits for nothing and allocates nothing. Null where host_register is.
+  void (*host_retire)(backend*, void* memory);
+  // A range that was registered (of another, nothing) and that no queued work uses any more. May wait for the device.
+  // Never fails.
   void (*host_unregister)(backend*, void* memory, std::size_t bytes);
 
   // For tests; null where a backend cannot. n = 0 turns it off.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "evict/room.h"
 #include "migrate/host_pages.h"
+#include "migrate/registrar.h"
 
 namespace gm {
 namespace {
@@ -21,14 +22,26 @@ deferred& put_aside() {
   return only;
 }
 
-bool anything_busy(vm_object& vm, const extent& e) {
+// Copies are in flight, or host memory is registered; of that, what is not in use is on its way to being loose. It
+// becomes so in the order in which it was retired: the block that is looked at first is retired last, so that a try
+// before its time ends with the first look.
+bool anything_held(vm_object& vm, const extent& e) {
+  const auto index_of = [&](std::uint64_t i) { return block_index{e.first_block().value + i}; };
+  bool any_registered = false;
   for (std::uint64_t i = 0; i < e.blocks(); ++i) {
-    const block_index index{e.first_block().value + i};
-    block& b = vm.table.at(index);
+    block& b = vm.table.at(index_of(i));
     block_guard guard(b.lock);
-    if ((b.busy.load(std::memory_order_relaxed) & pages_touched(e.bytes(), index)) != 0) return true;
+    if ((b.busy.load(std::memory_order_relaxed) & pages_touched(e.bytes(), index_of(i))) != 0) return true;
+    if (b.host_memory == registration::registering || b.host_memory == registration::unregistering) return true;
+    any_registered |= b.host_memory == registration::registered;
   }
-  return false;
+  if (!any_registered) return false;
+  for (std::uint64_t i = e.blocks(); i-- > 0;) {
+    block& b = vm.table.at(index_of(i));
+    block_guard guard(b.lock);
+    (void)host_memory_is_loose_locked(vm, index_of(i), b);
+  }
+  return true;
 }
 
 // The table forgets the pages. The memfd has lost them already.
@@ -63,7 +76,7 @@ void release_frames(vm_object& vm, const extent& e) {
 }
 
 bool try_reclaim(vm_object& vm, extent& e) {
-  if (anything_busy(vm, e)) return false;
+  if (anything_held(vm, e)) return false;
   // Nothing starts on these pages any more: they are not allocated, and nobody refers to them.
   if (vm.memory.punch(e.bytes()) != status::ok) {
     log_line(log_level::warn, "freed memory is not given back yet: %s", last_error());
@@ -162,17 +175,20 @@ page_mask spare_copies(const vm_object& vm, const block& b, unsigned evicting) {
 struct reclaim_wish {
   std::uint64_t pages;
   bool also_copies;
+  bool registered;  // of blocks whose host memory is registered, and of no others: which only makes it loose
   unsigned evicting;
 };
 
 // Returns the pages given back.
 unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t wanted, const reclaim_wish& wish) {
   block_guard guard(b.lock);
+  if ((b.host_memory != registration::none) != wish.registered) return 0;
   page_mask pages = b.backed & ~b.host().pinned & ~b.busy.load(std::memory_order_relaxed);
   pages &= wish.also_copies ? spare_copies(vm, b, wish.evicting) : ~b.host().valid;
   pages &= ~leased_by_host(vm, index, b, pages);
   while (count_pages(pages) > wanted) pages &= pages - 1;
   if (pages == no_pages) return 0;
+  if (!host_memory_is_loose_locked(vm, index, b)) return 0;
   const page_mask were_valid = pages & b.host().valid;
   const unsigned before = count_pages(b.backed);
   if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return 0;
@@ -189,6 +205,7 @@ unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t
 std::uint64_t reclaim_blocks(vm_object& vm, block_index& index, std::uint64_t end, const reclaim_wish& wish) {
   std::uint64_t freed = 0;
   for (; index.value < end && freed < wish.pages; ++index) {
+    if (wish.registered && vm.registered->is_unregistering()) break;
     block* b = vm.table.find(index);
     if (b != nullptr)
       freed += reclaim_block(vm, index, *b, wish.pages - freed, wish);
@@ -203,22 +220,27 @@ std::uint64_t reclaim_blocks(vm_object& vm, block_index& index, std::uint64_t en
 std::uint64_t reclaim_host_pages(vm_object& vm, std::uint64_t wanted, unsigned evicting) {
   std::uint64_t freed = 0;
   const std::uint64_t blocks = vm.table.blocks();
-  for (const bool also_copies : {false, true}) {
+  const auto go_round = [&](bool also_copies, bool registered) {
     const std::uint64_t start = vm.reclaim_hand.load(std::memory_order_relaxed) % blocks;
     block_index hand{start};
-    freed += reclaim_blocks(vm, hand, blocks, {wanted - freed, also_copies, evicting});
+    freed += reclaim_blocks(vm, hand, blocks, {wanted - freed, also_copies, registered, evicting});
     if (freed < wanted) {
       hand = {0};
-      freed += reclaim_blocks(vm, hand, start, {wanted - freed, also_copies, evicting});
+      freed += reclaim_blocks(vm, hand, start, {wanted - freed, also_copies, registered, evicting});
     }
     vm.reclaim_hand.store(hand.value, std::memory_order_relaxed);
-    if (freed >= wanted) break;
-  }
+  };
+  for (const bool also_copies : {false, true})
+    if (freed < wanted) go_round(also_copies, false);
+  // Last what is registered, which comes later: a block at a time, so that no more is unregistered than has to be.
+  if (vm.registered == nullptr || vm.registered->registered_bytes() == 0) return freed;
+  for (const bool also_copies : {false, true})
+    if (freed < wanted) go_round(also_copies, true);
   return freed;
 }
 
 bool host_memory_is_coming(const vm_object& vm, bool beside_streams) {
-  if (vm.own_copies.load() != 0) return true;
+  if (vm.own_work.load() != 0) return true;
   bool coming = false;
   if (beside_streams)
     vm.leases.for_each([&](const lease& l) {

@@ -8,6 +8,7 @@
 #include "device/backend_loader.h"
 #include "evict/reclaim.h"
 #include "migrate/host_pages.h"
+#include "migrate/registrar.h"
 
 namespace gm {
 namespace {
@@ -77,9 +78,11 @@ bool could_free(const vm_object& vm, const device_node& device, std::uint32_t fr
   }
 }
 
-// Pages whose only current copy is here and differs from zero.
+// Pages whose only current copy is here and differs from zero; and those that are zero, but whose host memory cannot be
+// given back, as it would have to be if they were NOMAP.
 page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
-  return b.node(node).dirty & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
+  const page_mask kept = b.host_memory == registration::none ? no_pages : b.backed;
+  return (b.node(node).dirty | kept) & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
 }
 
 // Step 1 for one block, under its lock. False: not evictable, or (then s is not ok) its write-back could not begin.
@@ -131,6 +134,8 @@ bool strike_block(vm_object& vm, device_node& device, block_index index) {
   node_pages& here = b.node(device.node);
   // Zeroes that nobody wrote become NOMAP, and NOMAP pages have no memory.
   const page_mask nomap = here.valid & ~valid_elsewhere(b, vm.nodes, device.node);
+  // Of an allocation that is being freed: it waits for this, too.
+  if ((nomap & b.backed) != no_pages && !host_memory_is_loose_locked(vm, index, b)) return false;
   if (drop_host_pages_locked(vm, index, b, nomap) != status::ok) return false;
   // Another device's copy is now the one that is newer than the host's.
   page_mask inherited = here.dirty;
@@ -214,7 +219,7 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
     const bool could = could_free(vm, device, frames - free);
     if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
     // Host memory that write-backs lacked may be held by copies in flight, whose ends raise room_changes.
-    if (failure == status::no_memory && (vm.own_copies.load() != 0 || vm.room_changes.now() != seen))
+    if (failure == status::no_memory && (vm.own_work.load() != 0 || vm.room_changes.now() != seen))
       failure = status::ok;
     if (could && failure == status::ok) {
       // What could go was being copied, or has just become free to go.

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "base/check.h"
+
 namespace gm {
 namespace {
 
@@ -108,6 +110,7 @@ status grant_zero_pages_locked(vm_object& vm, block_index index, block& b, page_
 }
 
 status drop_host_pages_locked(vm_object& vm, block_index index, block& b, page_mask pages) {
+  GM_CHECK(b.host_memory == registration::none || (pages & b.backed) == no_pages);
   status s = for_runs(
       vm, index, pages & b.backed, [&](byte_range r) { return vm.memory.punch(r); },
       [&](page_mask run) {

@@ -29,7 +29,8 @@ status grant_cpu_locked(vm_object&, block_index, block&, page_mask pages, page_m
 // NOMAP pages become zero pages, valid on the host only, writable for the CPU.
 status grant_zero_pages_locked(vm_object&, block_index, block&, page_mask);
 
-// Gives memfd pages back to the system; the pages are no longer valid on the host, and no CPU has them mapped.
+// Gives memfd pages back to the system; the pages are no longer valid on the host, and no CPU has them mapped. The
+// block's host memory must be loose (registrar.h), save for pages that have none.
 status drop_host_pages_locked(vm_object&, block_index, block&, page_mask);
 
 }  // namespace gm

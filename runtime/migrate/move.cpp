@@ -9,6 +9,7 @@
 #include "base/inject.h"
 #include "device/backend_loader.h"
 #include "migrate/host_pages.h"
+#include "migrate/registrar.h"
 
 namespace gm {
 namespace {
@@ -39,10 +40,15 @@ void plan_copies(const vm_object& vm, block_index index, const block& b, unsigne
 }
 
 // What was copied from where: the sources are valid still, since busy pages do not change.
-void count_locked(const move& m, const block& b) {
+void count_locked(const move& m, block& b) {
   vm_object& vm = *m.vm;
   page_mask left = m.pages & ~m.filled & ~m.overwritten;
   if (m.follows && m.source == m.destination) return;
+  if (vm.registered != nullptr) {
+    const bool by_host = m.destination == host_node || (m.follows && m.source == host_node);
+    const page_mask host_side = by_host ? left : m.follows ? no_pages : left & b.host().valid;
+    if (host_side != no_pages) vm.registered->copied_locked(m.index, b, count_pages(host_side));
+  }
   vm.stats.node[m.destination].pages_in.add(count_pages(left));
   if (m.follows || m.destination == host_node) {
     vm.stats.node[m.source].pages_out.add(count_pages(left));
@@ -109,7 +115,7 @@ void finish(move_pool& pool, move* m, status result) {
     // Once on either side: who sees that the copy is gone sees that something has changed, and who still saw it is
     // woken.
     vm.starved.changed(*vm.cpu);
-    vm.own_copies.fetch_sub(1);
+    vm.own_work.fetch_sub(1);
     vm.starved.changed(*vm.cpu);
   }
   vm.room_changes.happened();
@@ -307,7 +313,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
       set_copy_stream(m, vm.device(request.destination), vm.device(request.destination).to_device);
   }
   list_transition_locked(b, m);
-  if (m.own_stream) vm.own_copies.fetch_add(1);
+  if (m.own_stream) vm.own_work.fetch_add(1);
   vm.moves_in_flight.fetch_add(1, std::memory_order_relaxed);
   return status::ok;
 }

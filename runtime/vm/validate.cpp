@@ -75,6 +75,8 @@ bool validate_block_locked(const vm_object& vm, block_index index, const block& 
     return r.broken("I3: block %llu: CPU may write 0x%x, maps 0x%x", at, b.node(host_node).writable, b.readable);
   if ((host_valid & ~b.backed) != 0)
     return r.broken("block %llu: pages 0x%x valid on the host without memory", at, host_valid & ~b.backed);
+  if (b.host_memory != registration::none && b.backed != all_pages)
+    return r.broken("block %llu: its host memory is registered, and pages 0x%x of it do not exist", at, ~b.backed);
   const page_mask nomap = ~valid & ~busy;
   if ((nomap & (b.readable | b.backed)) != 0)
     return r.broken("I6: block %llu: pages 0x%x are NOMAP but mapped or backed", at, nomap & (b.readable | b.backed));

@@ -21,6 +21,8 @@
 
 namespace gm {
 
+class registrar;  // migrate/registrar.h
+
 class vm_object {
  public:
   arena memory;
@@ -38,10 +40,12 @@ class vm_object {
 
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
-  // Of those, the ones on the runtime's own copy streams: they end whatever the program does. Lowered before
-  // room_changes rises.
-  std::atomic<std::uint64_t> own_copies{0};
-  // Rises whenever a move has ended, frames came free, or a scope that held some is gone: what was in the way of making
+  // Of those, the ones on the runtime's own copy streams, and host memory that is being registered or unregistered:
+  // they end whatever the program does. Lowered before room_changes rises.
+  std::atomic<std::uint64_t> own_work{0};
+  // Null where no host memory is registered with copy engines.
+  gm::registrar* registered = nullptr;
+  // Rises whenever a move or a registration has ended, frames came free, or a scope that held some is gone: what was in the way of making
   // room may be gone.
   event room_changes;
   // Rises whenever a move has been handed to its backend, or has ended: who wants to plan on one in flight waits for

@@ -34,6 +34,7 @@ struct controls {
   bool (*launch)(void* native, void (*kernel)(void*), void* argument);  // a kernel; false where the driver refuses
   bool (*read)(int device, std::uint64_t address, void* to, std::size_t bytes);  // as a kernel of that device
   bool (*write)(int device, std::uint64_t address, const void* from, std::size_t bytes);
+  std::uint64_t (*direct_copies)();  // copies so far that used locked host memory
   std::uint64_t (*blocked_calls)();  // copies so far that kept their caller, because host memory was not locked
 };
 

@@ -238,6 +238,7 @@ constexpr controls table = {
           if (result != code::ok) lose(device, result);
           return result == code::ok;
         },
+    .direct_copies = [] { return the_world().direct_copies.load(); },
     .blocked_calls = [] { return the_world().blocked_calls.load(); },
 };
 

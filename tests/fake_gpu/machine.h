@@ -5,6 +5,8 @@
 // reads the source at once; device addresses are numbers that the host cannot use, reserved so that the host may map
 // something of its own over them; access is given to devices one by one; an access that is not allowed loses the device
 // for good; calls need a current device, and a failing call leaves its error with the thread.
+// Where a real one would corrupt memory without a word, it ends the program: locked memory must exist, and stay locked
+// while it is copied.
 // GM_FAKE_GPU says what is in the machine, in words with commas: "devices=3,memory=32M,delay_us=50". See description.
 // Locking: one lock over the tables, one a stream; none is held while work is done. Threads: any.
 #pragma once
@@ -145,7 +147,9 @@ bool is_lost(int device);
 code loss_of(int device);
 void lose(int device, code why);
 void submit(stream* on, std::function<code()> work);
-bool is_locked(std::uint64_t address, std::uint64_t bytes);
+// Null when the memory is not locked. Else it is in use for as long as the result lives: unlocking it then, or having
+// its pages taken away, ends the program.
+std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes);
 // By a device, or on its behalf: both ends of each are checked, and an access that is not allowed is illegal_address.
 code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes);
 code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes);

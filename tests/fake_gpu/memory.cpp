@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 
@@ -202,6 +204,23 @@ code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices
   return code::ok;
 }
 
+[[noreturn]] void give_up(const char* why) {
+  std::fprintf(stderr, "fake driver: %s\n", why);
+  std::abort();
+}
+
+// Locked pages are there until they are unlocked, whatever is done to the file that they are of: for the device. The
+// CPU's would be others by then.
+void check_that_it_exists(std::uint64_t address, std::uint64_t bytes) {
+  constexpr std::uint64_t page = 4096;
+  const std::uint64_t begin = address / page * page;
+  std::vector<unsigned char> there((address + bytes - begin + page - 1) / page);
+  if (mincore(reinterpret_cast<void*>(begin), address + bytes - begin, there.data()) != 0 ||
+      !std::all_of(there.begin(), there.end(), [](unsigned char each) { return (each & 1) != 0; })) {
+    give_up("pages of locked host memory are gone");
+  }
+}
+
 code lock_host(void* memory, std::size_t bytes) {
   if (const code no = enter(api::lock_host); no != code::ok) return leave(no);
   world& w = the_world();
@@ -224,24 +243,42 @@ code unlock_host(void* memory) {
   const std::scoped_lock lock(w.mutex);
   const auto found = w.locked.find(reinterpret_cast<std::uint64_t>(memory));
   if (found == w.locked.end()) return leave(code::invalid_value);
+  const bool any_lost =
+      std::any_of(w.losses.begin(), w.losses.end(), [](const auto& each) { return each.load() != 0; });
+  for (const auto& [begin, bytes] : w.in_use) {
+    if (any_lost) break;  // nobody can wait for what is in flight there
+    if (begin < found->first + found->second && found->first < begin + bytes) {
+      give_up("unlocking host memory that a copy is using");
+    }
+  }
+  check_that_it_exists(found->first, found->second);
   w.locked_bytes -= found->second;
   w.locked.erase(found);
   --w.alive.locked_ranges;
   return code::ok;
 }
 
-bool is_locked(std::uint64_t address, std::uint64_t bytes) {
+std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes) {
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   const std::uint64_t end = address + bytes;
-  while (address < end) {
-    auto found = w.locked.upper_bound(address);
-    if (found == w.locked.begin()) return false;
+  for (std::uint64_t at = address; at < end;) {
+    auto found = w.locked.upper_bound(at);
+    if (found == w.locked.begin()) return nullptr;
     --found;
-    if (address >= found->first + found->second) return false;
-    address = found->first + found->second;
+    if (at >= found->first + found->second) return nullptr;
+    at = found->first + found->second;
   }
-  return true;
+  w.direct_copies.fetch_add(1);
+  w.in_use.emplace(address, bytes);
+  return {&w, [=](void*) {
+            check_that_it_exists(address, bytes);
+            world& now = the_world();
+            const std::scoped_lock again(now.mutex);
+            auto mine = now.in_use.find(address);
+            while (mine->second != bytes) ++mine;
+            now.in_use.erase(mine);
+          }};
 }
 
 }  // namespace gm::fake_gpu

@@ -33,13 +33,14 @@ void run(stream* self) {
   for (;;) {
     self->changed.wait(lock, [&] { return !self->work.empty() || self->is_ending; });
     if (self->work.empty()) return;
-    const std::function<code()> next = std::move(self->work.front());
+    std::function<code()> next = std::move(self->work.front());
     self->work.pop_front();
     lock.unlock();
     delay(*self);
     if (!is_lost(self->device)) {
       if (const code result = next(); result != code::ok) lose(self->device, result);
     }
+    next = nullptr;  // what it uses is free before anybody sees that it is done
     lock.lock();
     ++self->finished;
     self->changed.notify_all();
@@ -172,8 +173,8 @@ code copy(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes, 
   if (where == way::to_device) {
     const auto* const from = reinterpret_cast<const std::uint8_t*>(source);
     const auto late = [=] { return write_device(device, destination, from, bytes); };
-    if (is_locked(source, bytes)) {
-      submit(on, late);
+    if (auto locked = use_locked(source, bytes)) {
+      submit(on, [=, in_use = std::move(locked)] { return late(); });
       return code::ok;
     }
     if (bytes <= eager_bytes_max) {
@@ -186,8 +187,12 @@ code copy(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes, 
     submit(on, late);
     return leave(drain(on));
   }
-  submit(on, [=] { return read_device(device, source, reinterpret_cast<void*>(destination), bytes); });
-  if (is_locked(destination, bytes)) return code::ok;
+  auto locked = use_locked(destination, bytes);
+  const bool is_direct = locked != nullptr;
+  submit(on, [=, in_use = std::move(locked)] {
+    return read_device(device, source, reinterpret_cast<void*>(destination), bytes);
+  });
+  if (is_direct) return code::ok;
   the_world().blocked_calls.fetch_add(1);
   return leave(drain(on));
 }

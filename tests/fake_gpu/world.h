@@ -41,10 +41,12 @@ struct world {
   std::map<std::uint64_t, std::uint64_t> reservations;  // base -> bytes
   std::map<std::uint64_t, std::uint64_t> locked;        // begin -> bytes
   std::uint64_t locked_bytes = 0;
+  std::multimap<std::uint64_t, std::uint64_t> in_use;  // begin -> bytes: locked memory that copies not yet done use
   std::array<std::atomic<int>, devices_max> losses{};  // code; ok: none
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(api::count_)> failing{};
   std::atomic<bool> failures_are_final{false};
   std::atomic<std::uint64_t> blocked_calls{0};
+  std::atomic<std::uint64_t> direct_copies{0};
 };
 
 world& the_world();

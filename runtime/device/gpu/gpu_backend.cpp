@@ -180,6 +180,10 @@ gm_status host_register(backend* owner, void* memory, std::size_t bytes) {
   return owner->registrations.lock(memory, bytes);
 }
 
+void host_retire(backend* owner, void* memory) {
+  if (owner != nullptr) owner->registrations.retire(memory);
+}
+
 void host_unregister(backend* owner, void* memory, std::size_t bytes) {
   if (owner == nullptr) return;
   const device* const any = first_open_device(*owner);
@@ -354,6 +358,7 @@ constexpr backend_table table = {
     .launch = nullptr,
     .running_unit = nullptr,
     .host_register = host_register,
+    .host_retire = host_retire,
     .host_unregister = host_unregister,
     .fail_nth = fail_nth,
     .error_text = error_text,

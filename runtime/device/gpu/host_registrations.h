@@ -2,7 +2,7 @@
 // host_registrations.h - which host memory is locked for the copy engines. Copies from and to it are the device's own
 // work; copies from and to all other memory are carried out by a thread (gpu_stream.h).
 //
-// R1 ranges do not overlap.   R2 a range is listed only while it is locked.
+// R1 ranges do not overlap.   R2 a range is listed, with an end, only while it is locked.
 // Locking: readers share, writers exclude; calls of the API are made outside. Threads: any. Units: bytes.
 #pragma once
 
@@ -21,17 +21,23 @@ class host_registrations {
  public:
   // On a current context. In words when it fails.
   gm_status lock(void* memory, std::size_t bytes) noexcept;
+  // Of the range that begins there: it is no longer used directly, and stays locked until unlock().
+  void retire(void* memory) noexcept;
   void unlock(void* memory, std::size_t bytes) noexcept;
   // All of it, at the end: what the runtime has not given back.
   void unlock_all() noexcept;
 
-  // Every byte of it lies in one or several neighbouring ranges.
+  // Every byte of it lies in one or several neighbouring ranges that are not retired.
   bool covers(std::uint64_t address, std::uint64_t bytes) const noexcept;
 
  private:
   mutable std::shared_mutex mutex_;
   std::atomic<std::size_t> count_{0};            // without the lock: none is the usual case
-  std::map<std::uint64_t, std::uint64_t> ends_;  // begin -> end
+  struct range {
+    std::uint64_t end;
+    bool is_retired;
+  };
+  std::map<std::uint64_t, range> ranges_;  // by where they begin
 };
 
 }  // namespace gm::device::gpu

@@ -325,6 +325,7 @@ constexpr backend_table table = {
     .launch = launch,
     .running_unit = sim::running_unit,
     .host_register = nullptr,
+    .host_retire = nullptr,
     .host_unregister = nullptr,
     .fail_nth = fail_nth,
     .error_text = error_text,

@@ -68,6 +68,7 @@ TEST_F(option, defaults) {
   EXPECT_LT(result.arena_bytes, 8 * ram);
   EXPECT_EQ(result.host_budget_bytes, ram - ram / 10);
   EXPECT_EQ(result.device_budget_bytes, 0U) << "each device's own";
+  EXPECT_EQ(result.registered_budget_bytes, result.host_budget_bytes / 2);
   EXPECT_EQ(result.fault_mode, fault_mode::thread);
   EXPECT_EQ(result.fault_threads, std::min(cpu_count(), 8U));
   EXPECT_EQ(result.device.sim_devices, 1U);
@@ -93,6 +94,7 @@ TEST_F(option, fields_are_taken) {
   given.arena_size_bytes = 64 * mib;
   given.host_budget_bytes = 5 * mib;
   given.device_budget_bytes = 6 * mib;
+  given.registered_budget_bytes = 4 * mib;
   given.fault_mode = "inline";
   given.fault_threads = 3;
   given.sim_devices = 4;
@@ -107,6 +109,7 @@ TEST_F(option, fields_are_taken) {
   EXPECT_EQ(result.arena_bytes, 64 * mib);
   EXPECT_EQ(result.host_budget_bytes, 5 * mib);
   EXPECT_EQ(result.device_budget_bytes, 6 * mib);
+  EXPECT_EQ(result.registered_budget_bytes, 4 * mib);
   EXPECT_EQ(result.fault_mode, fault_mode::in_line);
   EXPECT_EQ(result.fault_threads, 3U);
   EXPECT_EQ(result.device.sim_devices, 4U);
