@@ -146,8 +146,7 @@ void discard_block(runtime& rt, byte_range range, block_index index, block& b) {
   if (pages == no_pages) return;
   block_lock lock;
   page_mask kept = no_pages;
-  if (!lock_when_loose(rt.vm, index, b, pages, lock) ||
-      drop_host_pages_locked(rt.vm, index, b, pages) != status::ok) {
+  if (!lock_when_loose(rt.vm, index, b, pages, lock) || drop_host_pages_locked(rt.vm, index, b, pages) != status::ok) {
     // The system does not take the memory back, or not now: then it is zeroed and stays the host's.
     kept = pages & b.backed;
     for_each_run(kept, [&](unsigned first, unsigned count) {

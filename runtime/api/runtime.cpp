@@ -168,7 +168,8 @@ bool runtime::settle(std::uint64_t timeout_ns) {
     bool open = false;
     vm.leases.for_each([&](const lease& l) { open = open || l.state == lease_state::open; });
     if (open) return false;
-    if (scopes.load() == 0 && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0 && vm.own_work.load() == 0)
+    if (scopes.load() == 0 && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0 &&
+        vm.own_work.load() == 0)
       return true;
     if (now_ns() - start > timeout_ns) return false;
     // Frees may wait for nothing but a second try.

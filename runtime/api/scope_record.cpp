@@ -179,6 +179,7 @@ status scope_record::gather_anew() {
     block_guard guard(e.target->lock);
     if (e.target->node(request_.node).has_frame()) ++resident;
   }
+  if (resident == 0) return status::no_memory;  // it is not the scope's own that is in the way
   short_of_room_ = room::enough;
   device_node& d = device();
   if (const status s = make_room(vm_, rt_.moves, d, d.pool.free_frames() + resident); s != status::ok)

@@ -7,8 +7,8 @@
 //   2 begin     the lease takes its place in the order of scopes (lease_table.h): waits for open ones, notes the
 //               fences of ended ones
 //   3 gather    with the device's admission lock: every block gets its lease count and its frame; others are evicted.
-//               A block that has all it needs is finished here: one lock, a few masks. Without a window, what is free may
-//               be in pieces too small: then all of the scope's own goes home as well, and is taken anew
+//               A block that has all it needs is finished here: one lock, a few masks. Without a window, what is free
+//               may be in pieces too small: then all of the scope's own goes home as well, and is taken anew
 //   4 copy      the rest, block by block: the CPU's and other devices' permissions are revoked, moves begin. Copies go
 //               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope.
 //               Pages in flight are followed (move.h), so that the host does not wait for the work they wait for

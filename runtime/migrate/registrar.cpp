@@ -161,10 +161,11 @@ void registrar::refuse(const char* why) {
   refused_.store(true, std::memory_order_relaxed);
   if (warned_) return;
   warned_ = true;
-  log_line(log_level::warn,
-           "%llu MiB of host memory are registered with the copy engines, and no more will be (%s): all other memory is "
-           "copied more slowly",
-           static_cast<unsigned long long>(registered_bytes() >> 20), why);
+  log_line(
+      log_level::warn,
+      "%llu MiB of host memory are registered with the copy engines, and no more will be (%s): all other memory is "
+      "copied more slowly",
+      static_cast<unsigned long long>(registered_bytes() >> 20), why);
 }
 
 void registrar::unregister_block(block_index index) {

@@ -7,11 +7,11 @@
 //      ^  policy/registration.h         |
 //      +--------------------------------+ refused, or stopped by the budget: one warning, and copies go the slow way
 //
-// A block's host memory is registered whole, when all of its pages exist and are somebody's. In every state but none they stay:
-// drop_host_pages_locked() is not for such a block. Who wants the memory back calls retire_locked(). That succeeds when
-// no copy of the block is in flight; from then on none uses the registration, and some time later the memory is loose.
-// Until then the state counts as work of the runtime's own (vm_object::own_work), which ends whatever the program does;
-// its end is told as that of a copy is, so whoever met the block in a passing state looks again.
+// A block's host memory is registered whole, when all of its pages exist and are somebody's. In every state but none
+// they stay: drop_host_pages_locked() is not for such a block. Who wants the memory back calls retire_locked(). That
+// succeeds when no copy of the block is in flight; from then on none uses the registration, and some time later the
+// memory is loose. Until then the state counts as work of the runtime's own (vm_object::own_work), which ends whatever
+// the program does; its end is told as that of a copy is, so whoever met the block in a passing state looks again.
 //
 // Calls of a driver may take long, or wait for the device: one thread makes them all, with no lock held, and nobody
 // waits for that thread under a lock or in a fault.

@@ -20,7 +20,8 @@
 //   I4 valid[d] => the block has a frame of d, and the frame's owner is this block.
 //   I5 an open scope's pages are valid on its node, or busy.   a frame with leases or pins is never given back
 //   I6 NOMAP => not readable, not dirty, not backed.
-//   and: host memory that is registered, or about to be => all pages backed;  valid[0] => backed; readable => allocated, until the memory of a free has been reclaimed.
+//   and: host memory that is registered, or about to be => all pages backed;  valid[0] => backed; readable =>
+//   allocated, until the memory of a free has been reclaimed.
 // Locking: every field is guarded by lock, save that busy may be read and waited on without it.
 #pragma once
 
@@ -65,7 +66,7 @@ struct block {
   std::uint32_t leases;        // sum over the nodes
   registration host_memory;    // registered with the copy engines? none: its pages may be given back
   std::uint16_t copied_pages;  // from or to host memory, since it was last considered for registering
-  transition* transitions;  // the moves in flight, the newest first; busy is the union of their pages
+  transition* transitions;     // the moves in flight, the newest first; busy is the union of their pages
 
   // The table lays the nodes out behind the block.
   node_pages& node(unsigned n) { return reinterpret_cast<node_pages*>(this + 1)[n]; }

@@ -45,8 +45,8 @@ class vm_object {
   std::atomic<std::uint64_t> own_work{0};
   // Null where no host memory is registered with copy engines.
   gm::registrar* registered = nullptr;
-  // Rises whenever a move or a registration has ended, frames came free, or a scope that held some is gone: what was in the way of making
-  // room may be gone.
+  // Rises whenever a move or a registration has ended, frames came free, or a scope that held some is gone: what was in
+  // the way of making room may be gone.
   event room_changes;
   // Rises whenever a move has been handed to its backend, or has ended: who wants to plan on one in flight waits for
   // it.

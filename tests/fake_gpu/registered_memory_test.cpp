@@ -158,15 +158,16 @@ class registered_random : public registered_memory, public testing::WithParamInt
   void live(std::uint64_t seed, int steps) {
     rng random(seed);
     gm_stream s = nullptr;
-    ASSERT_EQ(gm_stream_create(1 + static_cast<int>(test::below(random, static_cast<std::size_t>(gm_node_count() - 1))),
-                               &s),
-              GM_OK);
+    ASSERT_EQ(
+        gm_stream_create(1 + static_cast<int>(test::below(random, static_cast<std::size_t>(gm_node_count() - 1))), &s),
+        GM_OK);
     byte* p = nullptr;
     std::size_t bytes = 0;
     std::vector<byte> plain;
     for (int step = 0; step < steps; ++step) {
       if (p == nullptr) {
-        bytes = test::below(random, 3) == 0 ? mib - page * test::below(random, 4) : 2 * mib * (1 + test::below(random, 2));
+        bytes =
+            test::below(random, 3) == 0 ? mib - page * test::below(random, 4) : 2 * mib * (1 + test::below(random, 2));
         p = static_cast<byte*>(gm_malloc(bytes));
         ASSERT_NE(p, nullptr) << gm_last_error();
         for (std::size_t at = 0; at < bytes; at += page) p[at] = static_cast<byte>(step + at / page);

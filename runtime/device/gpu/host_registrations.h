@@ -32,7 +32,7 @@ class host_registrations {
 
  private:
   mutable std::shared_mutex mutex_;
-  std::atomic<std::size_t> count_{0};            // without the lock: none is the usual case
+  std::atomic<std::size_t> count_{0};  // without the lock: none is the usual case
   struct range {
     std::uint64_t end;
     bool is_retired;

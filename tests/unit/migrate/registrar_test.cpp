@@ -123,10 +123,10 @@ class registering : public test::small_vm {
         ASSERT_EQ(acquire_piece(*vm, *moves, d, {{index}, 1}, victim_class::normal, true), status::ok);
       }
       block_guard guard(at({index}).lock);
-      ASSERT_EQ(begin_move_locked(*vm, {index}, at({index}),
-                                  {.destination = destination, .source = 1, .pages = pages, .exclusive = pages}, *m,
-                                  plan),
-                status::ok);
+      ASSERT_EQ(
+          begin_move_locked(*vm, {index}, at({index}),
+                            {.destination = destination, .source = 1, .pages = pages, .exclusive = pages}, *m, plan),
+          status::ok);
     }
     ASSERT_EQ(submit_move(*moves, m, plan, nullptr), status::ok);
   }
