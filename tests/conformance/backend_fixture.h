@@ -86,6 +86,7 @@ inline std::vector<flavour> flavours() {
           {"gpu_blocking_gates", "fakegpu", gpu, "waits=0,batches=0"},
           {"gpu_devices", "fakegpu", gpu, "devices=3"},
           {"gpu_devices_apart", "fakegpu", gpu, "devices=2,peers=0,maps_for_real=0"},
+          {"gpu_pageable", "fakegpu", gpu, "pins=0"},
           {"gpu_late", "fakegpu", gpu, "delay_us=100"}};
 }
 

@@ -18,6 +18,7 @@ struct census {
   int frames;
   int mappings;
   int locked_ranges;
+  int pinned_allocations;
   bool operator==(const census&) const = default;
 };
 
@@ -26,6 +27,7 @@ struct controls {
   void (*lose)(int device);                               // as if it fell off the bus
   void (*fail_call)(int which, std::uint64_t n);          // machine.h: api; the n-th call from now, once; 0: off
   void (*fail_call_finally)(int which, std::uint64_t n);  // the same, and the device is lost
+  std::uint64_t (*calls_before_failure)(int which);       // as armed above; 0: off, or it has failed
   int (*current_device)();                                // this thread's; -1: none
   void (*set_current_device)(int index);
   int (*last_error)();                 // this thread's; 0: none
@@ -34,7 +36,8 @@ struct controls {
   bool (*launch)(void* native, void (*kernel)(void*), void* argument);  // a kernel; false where the driver refuses
   bool (*read)(int device, std::uint64_t address, void* to, std::size_t bytes);  // as a kernel of that device
   bool (*write)(int device, std::uint64_t address, const void* from, std::size_t bytes);
-  std::uint64_t (*direct_copies)();  // copies so far that used locked host memory
+  std::uint64_t (*direct_copies)();  // copies so far that used host memory which the program has locked
+  std::uint64_t (*pinned_copies)();  // ... which the driver has allocated
   std::uint64_t (*blocked_calls)();  // copies so far that kept their caller, because host memory was not locked
 };
 

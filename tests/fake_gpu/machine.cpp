@@ -45,6 +45,8 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.batches = on;
   else if (name == "peers")
     machine.peers = on;
+  else if (name == "pins")
+    machine.pins = on;
   else if (name == "leaks")
     machine.leaks = on;
   else if (name == "delay_us")
@@ -203,6 +205,7 @@ constexpr controls table = {
     .lose = [](int device) { lose(device, code::device_lost); },
     .fail_call = [](int which, std::uint64_t n) { arm(which, n, false); },
     .fail_call_finally = [](int which, std::uint64_t n) { arm(which, n, true); },
+    .calls_before_failure = [](int which) { return the_world().failing[static_cast<std::size_t>(which)].load(); },
     .current_device = current_device,
     .set_current_device = set_current_device,
     .last_error = [] { return static_cast<int>(last_error()); },
@@ -239,6 +242,7 @@ constexpr controls table = {
           return result == code::ok;
         },
     .direct_copies = [] { return the_world().direct_copies.load(); },
+    .pinned_copies = [] { return the_world().pinned_copies.load(); },
     .blocked_calls = [] { return the_world().blocked_calls.load(); },
 };
 

@@ -47,6 +47,7 @@ struct description {
   bool waits_for_values = true;
   bool batches = true;
   bool peers = true;
+  bool pins = true;    // off: there is no pinned memory to be allocated
   bool leaks = false;  // what goes to a device address also appears at the host's
   std::uint32_t delay_us_max = 0;
 };
@@ -66,6 +67,7 @@ enum class api : int {
   map,
   allow_access,
   lock_host,
+  allocate_pinned,
   count_
 };
 
@@ -135,6 +137,8 @@ code unmap(std::uint64_t address, std::uint64_t bytes);
 code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices, std::size_t count);
 code lock_host(void* memory, std::size_t bytes);
 code unlock_host(void* memory);
+code allocate_pinned(std::uint64_t bytes, void** result);
+code free_pinned(void* memory);
 
 // ---- Among the files of the driver ---------------------------------------------------------------------------------
 

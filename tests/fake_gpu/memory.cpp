@@ -62,6 +62,50 @@ void leak(std::uint64_t destination, const std::uint8_t* from, std::uint64_t byt
   if (process_vm_writev(getpid(), &source, 1, &target, 1, 0) < 0) return;
 }
 
+code lock_range_locked(world& w, std::uint64_t begin, std::uint64_t bytes) {
+  const auto next = w.locked.lower_bound(begin);
+  if (next != w.locked.end() && next->first < begin + bytes) return code::invalid_value;
+  if (next != w.locked.begin() && std::prev(next)->first + std::prev(next)->second > begin) return code::invalid_value;
+  if (bytes > w.machine.lockable_bytes - w.locked_bytes) return code::out_of_memory;
+  w.locked.emplace(begin, bytes);
+  w.locked_bytes += bytes;
+  return code::ok;
+}
+
+[[noreturn]] void give_up(const char* why) {
+  std::fprintf(stderr, "fake driver: %s\n", why);
+  std::abort();
+}
+
+// Locked pages are there until they are unlocked, whatever is done to the file that they are of: for the device. The
+// CPU's would be others by then.
+void check_that_it_exists(std::uint64_t address, std::uint64_t bytes) {
+  constexpr std::uint64_t page = 4096;
+  const std::uint64_t begin = address / page * page;
+  std::vector<unsigned char> there((address + bytes - begin + page - 1) / page);
+  if (mincore(reinterpret_cast<void*>(begin), address + bytes - begin, there.data()) != 0 ||
+      !std::all_of(there.begin(), there.end(), [](unsigned char each) { return (each & 1) != 0; })) {
+    give_up("pages of locked host memory are gone");
+  }
+}
+
+// How long the range was; 0 where none begins there.
+std::uint64_t unlock_range_locked(world& w, std::uint64_t begin) {
+  const auto found = w.locked.find(begin);
+  if (found == w.locked.end()) return 0;
+  const std::uint64_t bytes = found->second;
+  const bool any_lost =
+      std::any_of(w.losses.begin(), w.losses.end(), [](const auto& each) { return each.load() != 0; });
+  for (const auto& [used, used_bytes] : w.in_use) {
+    if (any_lost) break;  // nobody can wait for what is in flight there
+    if (used < begin + bytes && begin < used + used_bytes) give_up("unlocking host memory that a copy is using");
+  }
+  check_that_it_exists(begin, bytes);
+  w.locked_bytes -= bytes;
+  w.locked.erase(found);
+  return bytes;
+}
+
 }  // namespace
 
 code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes) {
@@ -204,57 +248,49 @@ code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices
   return code::ok;
 }
 
-[[noreturn]] void give_up(const char* why) {
-  std::fprintf(stderr, "fake driver: %s\n", why);
-  std::abort();
-}
-
-// Locked pages are there until they are unlocked, whatever is done to the file that they are of: for the device. The
-// CPU's would be others by then.
-void check_that_it_exists(std::uint64_t address, std::uint64_t bytes) {
-  constexpr std::uint64_t page = 4096;
-  const std::uint64_t begin = address / page * page;
-  std::vector<unsigned char> there((address + bytes - begin + page - 1) / page);
-  if (mincore(reinterpret_cast<void*>(begin), address + bytes - begin, there.data()) != 0 ||
-      !std::all_of(there.begin(), there.end(), [](unsigned char each) { return (each & 1) != 0; })) {
-    give_up("pages of locked host memory are gone");
-  }
-}
-
 code lock_host(void* memory, std::size_t bytes) {
   if (const code no = enter(api::lock_host); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
-  const auto begin = reinterpret_cast<std::uint64_t>(memory);
-  const auto next = w.locked.lower_bound(begin);
-  if (next != w.locked.end() && next->first < begin + bytes) return leave(code::invalid_value);
-  if (next != w.locked.begin() && std::prev(next)->first + std::prev(next)->second > begin) {
-    return leave(code::invalid_value);
-  }
-  if (bytes > w.machine.lockable_bytes - w.locked_bytes) return leave(code::out_of_memory);
-  w.locked.emplace(begin, bytes);
-  w.locked_bytes += bytes;
-  ++w.alive.locked_ranges;
-  return code::ok;
+  const code result = lock_range_locked(w, reinterpret_cast<std::uint64_t>(memory), bytes);
+  if (result == code::ok) ++w.alive.locked_ranges;
+  return leave(result);
 }
 
 code unlock_host(void* memory) {
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
-  const auto found = w.locked.find(reinterpret_cast<std::uint64_t>(memory));
-  if (found == w.locked.end()) return leave(code::invalid_value);
-  const bool any_lost =
-      std::any_of(w.losses.begin(), w.losses.end(), [](const auto& each) { return each.load() != 0; });
-  for (const auto& [begin, bytes] : w.in_use) {
-    if (any_lost) break;  // nobody can wait for what is in flight there
-    if (begin < found->first + found->second && found->first < begin + bytes) {
-      give_up("unlocking host memory that a copy is using");
-    }
-  }
-  check_that_it_exists(found->first, found->second);
-  w.locked_bytes -= found->second;
-  w.locked.erase(found);
+  if (unlock_range_locked(w, reinterpret_cast<std::uint64_t>(memory)) == 0) return leave(code::invalid_value);
   --w.alive.locked_ranges;
+  return code::ok;
+}
+
+code allocate_pinned(std::uint64_t bytes, void** result) {
+  if (const code no = enter(api::allocate_pinned); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  if (!w.machine.pins) return leave(code::out_of_memory);
+  void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (got == MAP_FAILED) return leave(code::out_of_memory);
+  if (const code no = lock_range_locked(w, reinterpret_cast<std::uint64_t>(got), bytes); no != code::ok) {
+    munmap(got, bytes);
+    return leave(no);
+  }
+  w.pinned.insert(reinterpret_cast<std::uint64_t>(got));
+  ++w.alive.pinned_allocations;
+  *result = got;
+  return code::ok;
+}
+
+// A copy engine that is still at it finds nothing there.
+code free_pinned(void* memory) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const std::uint64_t bytes = unlock_range_locked(w, reinterpret_cast<std::uint64_t>(memory));
+  if (bytes == 0) return leave(code::invalid_value);
+  munmap(memory, bytes);
+  w.pinned.erase(reinterpret_cast<std::uint64_t>(memory));
+  --w.alive.pinned_allocations;
   return code::ok;
 }
 
@@ -262,14 +298,16 @@ std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes) {
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   const std::uint64_t end = address + bytes;
+  bool is_pinned = false;
   for (std::uint64_t at = address; at < end;) {
     auto found = w.locked.upper_bound(at);
     if (found == w.locked.begin()) return nullptr;
     --found;
     if (at >= found->first + found->second) return nullptr;
     at = found->first + found->second;
+    is_pinned = w.pinned.count(found->first) != 0;
   }
-  w.direct_copies.fetch_add(1);
+  (is_pinned ? w.pinned_copies : w.direct_copies).fetch_add(1);
   w.in_use.emplace(address, bytes);
   return {&w, [=](void*) {
             check_that_it_exists(address, bytes);

@@ -152,5 +152,9 @@ inline error allow_access(std::uint64_t address, std::uint64_t bytes, const int*
 }
 inline error lock_host(void* host, std::size_t bytes) noexcept { return fake::lock_host(host, bytes); }
 inline error unlock_host(void* host) noexcept { return fake::unlock_host(host); }
+inline error allocate_pinned(std::uint64_t bytes, void** result) noexcept {
+  return fake::allocate_pinned(bytes, result);
+}
+inline error free_pinned(void* host) noexcept { return fake::free_pinned(host); }
 
 }  // namespace gm::device::gpu::vendor

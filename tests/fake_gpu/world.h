@@ -46,7 +46,9 @@ struct world {
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(api::count_)> failing{};
   std::atomic<bool> failures_are_final{false};
   std::atomic<std::uint64_t> blocked_calls{0};
+  std::set<std::uint64_t> pinned;  // of what is locked: where the driver's own allocations begin
   std::atomic<std::uint64_t> direct_copies{0};
+  std::atomic<std::uint64_t> pinned_copies{0};
 };
 
 world& the_world();

@@ -400,4 +400,10 @@ inline error lock_host(void* host, std::size_t bytes) noexcept {
 
 inline error unlock_host(void* host) noexcept { return cudaHostUnregister(host); }
 
+inline error allocate_pinned(std::uint64_t bytes, void** result) noexcept {
+  return cudaHostAlloc(result, bytes, cudaHostAllocPortable);
+}
+
+inline error free_pinned(void* host) noexcept { return cudaFreeHost(host); }
+
 }  // namespace gm::device::gpu::vendor

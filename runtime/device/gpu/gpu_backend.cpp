@@ -78,6 +78,7 @@ void device_close(device* which) {
     if (is_last) {
       const vendor::current here(closing->context);
       owner.registrations.unlock_all();
+      owner.chunks.close();
     }
   }
   shut(*closing);
@@ -110,8 +111,12 @@ gm_status open_on_device(device& made, std::size_t device_count) {
   const vendor::current here(made.context);
   const gm_status status =
       made.memory.open(made.context, made.facts.maps_memory, options.arena_bytes, peers_of(made, device_count));
-  if (status != GM_OK) vendor::close_context(made.context);
-  return status;
+  if (status != GM_OK) {
+    vendor::close_context(made.context);
+    return status;
+  }
+  made.owner->chunks.open();
+  return GM_OK;
 }
 
 gm_status device_open(backend* owner, std::uint32_t index, device** result) {

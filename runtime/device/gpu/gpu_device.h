@@ -16,7 +16,9 @@
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_event.h"
 #include "device/gpu/gpu_memory.h"
+#include "device/gpu/host_copiers.h"
 #include "device/gpu/host_registrations.h"
+#include "device/gpu/pinned_chunks.h"
 #include "device/gpu/vendor.h"
 #include "device/parts/counted_failures.h"
 #include "device/parts/stream_failure.h"
@@ -47,6 +49,8 @@ struct backend {
   const backend_options options;
   counted_failures failures;
   gpu::host_registrations registrations;
+  gpu::pinned_chunks chunks;  // there while a device is open
+  gpu::host_copiers copiers;
   mutable std::mutex mutex;
   std::vector<std::unique_ptr<device>> devices;  // null: not open
   std::vector<std::unique_ptr<stream>> streams;  // all that ever were: fences point to them

@@ -3,7 +3,30 @@
 
 #include <new>
 
+#include "device/gpu/gpu_error.h"
+#include "device/parts/clock.h"
+
 namespace gm::device::gpu {
+namespace {
+
+// How long an event is asked for before the thread sleeps until it happens: about what a copy of a page takes, and less
+// than the driver's wake-up costs.
+constexpr std::uint64_t event_spin_ns = 30'000;
+
+bool is_pending(vendor::error error) noexcept { return vendor::classify(error) == error_class::not_ready; }
+
+}  // namespace
+
+vendor::error wait_for(const event_ref& event) noexcept {
+  vendor::error error = vendor::success;
+  spin_for_ns(event_spin_ns, [&] {
+    error = vendor::query_event(event.handle());
+    return !is_pending(error);
+  });
+  if (!is_pending(error)) return error;
+  vendor::forget_error(error);
+  return vendor::synchronize_event(event.handle());
+}
 
 event_ref::~event_ref() {
   if (event_ != nullptr && event_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {

@@ -49,6 +49,9 @@ class event_ref {
   pooled_event* event_ = nullptr;
 };
 
+// Returns when the event, of the current device, has happened.
+vendor::error wait_for(const event_ref& event) noexcept;
+
 class event_pool {
  public:
   event_pool() = default;

@@ -150,21 +150,22 @@ void stream::record_end(unit* u) noexcept {
 
 // ---- Transfers -----------------------------------------------------------------------------------------------------
 
-// A copy whose host side is not registered: for those the driver may block, or read the source before its time. Or one
-// between devices that do not reach each other.
 bool stream::needs_host(const runs& what) const noexcept {
+  return std::any_of(what.copies, what.copies + what.copy_count,
+                     [&](const copy_run& run) { return run.bytes != 0 && path_of(run) != run_path::by_stream; });
+}
+
+stream::run_path stream::path_of(const copy_run& run) const noexcept {
   const gpu::host_registrations& registered = device_->owner->registrations;
-  return std::any_of(what.copies, what.copies + what.copy_count, [&](const copy_run& run) {
-    if (run.bytes == 0) return false;
-    const bool from_host = run.direction == direction::host_to_device;
-    const bool to_host = run.direction == direction::device_to_host;
-    if ((from_host && !registered.covers(run.source, run.bytes)) ||
-        (to_host && !registered.covers(run.destination, run.bytes))) {
-      return true;
-    }
-    return (!from_host && out_of_reach(run.source) != nullptr) ||
-           (!to_host && out_of_reach(run.destination) != nullptr);
-  });
+  const bool from_host = run.direction == direction::host_to_device;
+  const bool to_host = run.direction == direction::device_to_host;
+  if ((!from_host && out_of_reach(run.source) != nullptr) || (!to_host && out_of_reach(run.destination) != nullptr)) {
+    return run_path::out_of_reach;
+  }
+  // Of memory that is not registered the driver may block, or read the source before its time.
+  if (from_host && !registered.covers(run.source, run.bytes)) return run_path::staged_to_device;
+  if (to_host && !registered.covers(run.destination, run.bytes)) return run_path::staged_to_host;
+  return run_path::by_stream;
 }
 
 // The device whose memory that is, when this stream's own cannot copy from and to it.

@@ -11,8 +11,9 @@
 //   device:  ... earlier work | reached | gate: waits until the flag is n | end | later work ...
 //   thread:                     waits for `reached`, does its step, sets the flag to n
 // So work launched on the native handle behind it waits too, and a blocked step holds up this stream and nothing else.
-// Host copies go over a native stream of the thread's own. Copies to and from mapped frames of another device, where
-// neither can be given access to the other's, are host steps too, from device to host to device. Without stream memory
+// Host copies go over a native stream of the thread's own, through pinned memory (staged_copies.h) where theirs is not
+// registered. Copies to and from mapped frames of another device, where neither can be given access to the other's, are
+// host steps too, from device to host to device. Without stream memory
 // operations the gate is a host function that blocks: with drivers that run those on one thread, a step that waits for
 // another stream's step then never ends.
 //
@@ -43,6 +44,10 @@
 #include "device/parts/stream_failure.h"
 
 namespace gm::device {
+
+namespace gpu {
+class staged_copies;
+}
 
 struct stream {
  public:
@@ -81,9 +86,18 @@ struct stream {
     std::size_t copy_count;
   };
 
+  // How a copy gets there.
+  enum class run_path : std::uint8_t {
+    by_stream,         // the copy engine does it, in the order of a native stream
+    staged_to_device,  // through pinned memory
+    staged_to_host,
+    out_of_reach  // from or to a device that this one does not reach
+  };
+
   // gpu_stream.cpp: under enqueue_mutex_, on the device, unless they say otherwise.
   gm_status begin(device* where, std::uint32_t flags) noexcept;  // no lock: the stream is nobody's yet
   bool needs_host(const runs& what) const noexcept;              // no lock
+  run_path path_of(const copy_run& run) const noexcept;          // no lock
   device* out_of_reach(std::uint64_t address) const noexcept;    // no lock
   bool keep_runs(gpu::unit* u, const runs& what) noexcept;       // no lock
   bool skip_if_failed(gpu::unit* u) noexcept;
@@ -106,7 +120,8 @@ struct stream {
   gm_status ask(const gpu::unit* u) noexcept;
   gm_status run_call(const gpu::unit* u) noexcept;
   gm_status carry_out(const gpu::unit* u) noexcept;
-  gpu::vendor::error carry_out_run(const copy_run& run) noexcept;
+  gpu::vendor::error carry_out_run(const copy_run& run, run_path path, gpu::staged_copies* staged) noexcept;
+  gpu::vendor::error carry_out_of_reach(const copy_run& run) noexcept;
   gm_status happened(const gpu::event_ref& event) noexcept;
   void open_gate(std::uint64_t value) noexcept;
 

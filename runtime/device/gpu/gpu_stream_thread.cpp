@@ -2,12 +2,15 @@
 // gpu_stream_thread.cpp - the side of the stream's thread: waits, host steps, callbacks, completion.
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <numeric>
+#include <vector>
 
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
-#include "device/parts/clock.h"
+#include "device/gpu/staged_copies.h"
 
 namespace gm::device {
 
@@ -17,10 +20,6 @@ using gpu::unit_kind;
 namespace vendor = gpu::vendor;
 
 namespace {
-
-// How long an event is asked for before the thread sleeps until it happens: about what a copy of a page takes, and less
-// than the driver's wake-up costs.
-constexpr std::uint64_t event_spin_ns = 30'000;
 
 constexpr std::uint64_t between_bytes = std::uint64_t{1} << 20;
 
@@ -34,6 +33,11 @@ vendor::error copy_at_once(const device* of, const copy_run& run) noexcept {
   const vendor::error at_end = vendor::synchronize_stream(on);
   gpu::ignore(vendor::destroy_stream(on));
   return error != vendor::success ? error : at_end;
+}
+
+std::uint64_t bytes_of(const std::vector<copy_run>& copies) noexcept {
+  return std::accumulate(copies.begin(), copies.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const copy_run& run) { return sum + run.bytes; });
 }
 
 }  // namespace
@@ -107,38 +111,64 @@ gm_status stream::carry_out(const unit* u) noexcept {
     error = vendor::create_stream(&helper_, is_independent_);
     if (error != vendor::success) return device_->failed(error, "making a stream for host copies");
   }
+  backend& owner = *device_->owner;
+  gpu::staged_copies staged(owner.chunks, owner.copiers, device_->events, helper_, bytes_of(u->copies));
+  run_path before = run_path::by_stream;
   for (std::size_t i = 0; i < u->runs_max && error == vendor::success; ++i) {
     if (i < u->fills.size()) {
       const fill_run& run = u->fills[i];
       error = vendor::fill(run.destination, run.value, run.bytes, helper_);
-    } else {
-      error = carry_out_run(u->copies[i - u->fills.size()]);
+      continue;
     }
+    const copy_run& run = u->copies[i - u->fills.size()];
+    const run_path path = path_of(run);
+    // It may read what runs of another path have written. Fills are on the stream already, ahead of everything.
+    const bool is_first = i == u->fills.size();
+    if (path == run_path::out_of_reach || (path != before && !is_first)) error = staged.settle();
+    before = path;
+    if (error == vendor::success) error = carry_out_run(run, path, &staged);
   }
-  const vendor::error at_end = vendor::synchronize_stream(helper_);
-  if (error == vendor::success) error = at_end;
+  error = staged.settle(error);
   return error == vendor::success ? GM_OK : device_->failed(error, "copying");
 }
 
-vendor::error stream::carry_out_run(const copy_run& run) noexcept {
-  device* const to = run.direction == direction::device_to_host ? nullptr : out_of_reach(run.destination);
-  device* const from = run.direction == direction::host_to_device ? nullptr : out_of_reach(run.source);
-  if (to == nullptr && from == nullptr) return copy_one(run, helper_);
-  // What this unit has done before may be its source.
-  if (const vendor::error error = vendor::synchronize_stream(helper_); error != vendor::success) return error;
-  if (run.direction == direction::device_to_host) return copy_at_once(from, run);
-  if (run.direction == direction::host_to_device) return copy_at_once(to, run);
+vendor::error stream::carry_out_run(const copy_run& run, run_path path, gpu::staged_copies* staged) noexcept {
+  switch (path) {
+    case run_path::by_stream:
+      return copy_one(run, helper_);
+    case run_path::staged_to_device:
+    case run_path::staged_to_host:
+      return staged->add(run);
+    case run_path::out_of_reach:
+      break;
+  }
+  return carry_out_of_reach(run);
+}
+
+// Everything before it is done, and it is done when it returns.
+vendor::error stream::carry_out_of_reach(const copy_run& run) noexcept {
+  const auto device_of = [&](std::uint64_t address) {
+    device* const other = out_of_reach(address);
+    return other != nullptr ? other : device_;
+  };
   if (between_ == nullptr) between_.reset(new (std::nothrow) std::uint8_t[between_bytes]);
   if (between_ == nullptr) return vendor::host_out_of_memory;
   const auto between = reinterpret_cast<std::uint64_t>(between_.get());
   vendor::error error = vendor::success;
   for (std::uint64_t at = 0; at < run.bytes && error == vendor::success; at += between_bytes) {
     const std::uint64_t bytes = std::min(between_bytes, run.bytes - at);
-    error =
-        copy_at_once(from != nullptr ? from : device_, {between, run.source + at, bytes, direction::device_to_host});
-    if (error == vendor::success) {
-      error =
-          copy_at_once(to != nullptr ? to : device_, {run.destination + at, between, bytes, direction::host_to_device});
+    const std::uint64_t source = run.source + at;
+    const std::uint64_t destination = run.destination + at;
+    if (run.direction == direction::host_to_device) {
+      std::memcpy(between_.get(), reinterpret_cast<const void*>(source), bytes);
+    } else {
+      error = copy_at_once(device_of(source), {between, source, bytes, direction::device_to_host});
+    }
+    if (error != vendor::success) break;
+    if (run.direction == direction::device_to_host) {
+      std::memcpy(reinterpret_cast<void*>(destination), between_.get(), bytes);
+    } else {
+      error = copy_at_once(device_of(destination), {destination, between, bytes, direction::host_to_device});
     }
   }
   return error;
@@ -148,15 +178,7 @@ vendor::error stream::carry_out_run(const copy_run& run) noexcept {
 gm_status stream::happened(const event_ref& event) noexcept {
   if (const gm_status lost = device_->loss.current(); lost != GM_OK) return lost;
   if (!event) return GM_OK;
-  vendor::error error = vendor::success;
-  spin_for_ns(event_spin_ns, [&] {
-    error = vendor::query_event(event.handle());
-    return vendor::classify(error) != gpu::error_class::not_ready;
-  });
-  if (vendor::classify(error) == gpu::error_class::not_ready) {
-    vendor::forget_error(error);
-    error = vendor::synchronize_event(event.handle());
-  }
+  const vendor::error error = gpu::wait_for(event);
   return error == vendor::success ? GM_OK : device_->failed(error, "work on a stream failed");
 }
 

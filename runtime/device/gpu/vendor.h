@@ -34,6 +34,7 @@
 //   reserve, unreserve           device addresses                                            facts.maps_memory
 //   create_memory, release_memory, map, unmap, allow_access
 //   lock_host, unlock_host       host memory for all devices
+//   allocate_pinned, free_pinned host memory that is so from the start
 #pragma once
 
 #include "device/gpu/error_class.h"

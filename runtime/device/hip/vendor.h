@@ -316,4 +316,10 @@ inline error lock_host(void* host, std::size_t bytes) noexcept {
 
 inline error unlock_host(void* host) noexcept { return hipHostUnregister(host); }
 
+inline error allocate_pinned(std::uint64_t bytes, void** result) noexcept {
+  return hipHostMalloc(result, bytes, hipHostMallocPortable);
+}
+
+inline error free_pinned(void* host) noexcept { return hipHostFree(host); }
+
 }  // namespace gm::device::gpu::vendor
