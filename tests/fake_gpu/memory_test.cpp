@@ -208,12 +208,40 @@ TEST_F(gpu_memory_test, a_copy_half_in_registered_memory_is_not_the_devices) {
   upload(on, memory.address, host);
   EXPECT_EQ(download(on, memory.address, host.size()), host);
   ASSERT_EQ(table->host_register(opened, host.data() + 256 * kib, 256 * kib), GM_OK);
-  const std::uint64_t blocked = gpu->blocked_calls();
+  const std::uint64_t staged = gpu->pinned_copies();
   upload(on, memory.address, host);
-  EXPECT_EQ(gpu->blocked_calls(), blocked) << "two ranges side by side are one";
+  EXPECT_EQ(gpu->pinned_copies(), staged) << "two ranges side by side are one";
   table->host_unregister(opened, host.data(), 256 * kib);
   table->host_unregister(opened, host.data() + 256 * kib, 256 * kib);
   EXPECT_EQ(gpu->count().locked_ranges, 0);
+}
+
+// Whether through pinned memory or, on a machine that has none to give, other memory.
+class gpu_retired_memory_test : public fake_gpu_test, public testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(fake_gpu, gpu_retired_memory_test, testing::Values("", "pins=0"));
+
+TEST_P(gpu_retired_memory_test, a_retired_range_is_not_the_devices_although_it_is_locked) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(GetParam()));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  bytes host = random_bytes(512 * kib, 6);
+  ASSERT_EQ(table->host_register(opened, host.data(), host.size()), GM_OK);
+  table->host_retire(opened, host.data() + 4096);  // no range begins there: nothing
+  std::uint64_t direct = gpu->direct_copies();
+  upload(on, memory.address, host);
+  EXPECT_GT(gpu->direct_copies(), direct);
+  direct = gpu->direct_copies();
+  table->host_retire(opened, host.data());
+  upload(on, memory.address, host);
+  EXPECT_EQ(download(on, memory.address, host.size()), host);
+  EXPECT_EQ(gpu->direct_copies(), direct);
+  EXPECT_EQ(gpu->count().locked_ranges, 1);
+  table->host_unregister(opened, host.data(), host.size());
+  EXPECT_EQ(gpu->count().locked_ranges, 0);
+  ASSERT_EQ(table->host_register(opened, host.data(), host.size()), GM_OK) << "and anew";
+  upload(on, memory.address, host);
+  EXPECT_GT(gpu->direct_copies(), direct);
+  table->host_unregister(opened, host.data(), host.size());
 }
 
 TEST_F(gpu_memory_test, bad_ranges_are_refused) {

@@ -238,6 +238,7 @@ INSTANTIATE_TEST_SUITE_P(fake_gpu, registered_random,
                                          pressure{"tight", "memory=12M", 17 * mib, 17 * mib},
                                          pressure{"small_budget", "delay_us=20", 24 * mib, 4 * mib},
                                          pressure{"two_devices", "devices=2,memory=8M", 18 * mib, 18 * mib},
+                                         pressure{"no_pinned_memory", "pins=0", 24 * mib, 24 * mib},
                                          pressure{"no_window", "maps=0", 24 * mib, 24 * mib}),
                          [](const auto& which) { return std::string(which.param.name); });
 
