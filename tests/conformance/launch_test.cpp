@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // launch(): kernels that are host code cover [0, count) exactly once, in stream order, and finish once.
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <limits>
 
 #include "backend_fixture.h"
@@ -142,41 +139,6 @@ TEST_P(launch_test, kernels_of_many_streams_run_at_once) {
     EXPECT_EQ(each->finishes, 1);
     EXPECT_TRUE(std::all_of(each->runs.begin(), each->runs.end(), [](const auto& n) { return n == 1; }));
   }
-}
-
-// While a thread is inside a kernel or a call of a stream, the backend says which unit; otherwise that there is none.
-struct looks_at_itself {
-  const backend_table* table;
-  std::atomic<int> wrong{0};
-  std::atomic<std::uint64_t> position{0};
-  fence other{};  // of another stream: not this one's
-
-  static std::int32_t self() { return static_cast<std::int32_t>(syscall(SYS_gettid)); }
-  void look() {
-    const fence unit = table->running_unit(self());
-    if (unit.stream == nullptr || unit.stream == other.stream) ++wrong;
-    position = unit.position;
-  }
-  static void body(void* argument, std::size_t, std::size_t) { static_cast<looks_at_itself*>(argument)->look(); }
-  static void once(void* argument) { static_cast<looks_at_itself*>(argument)->look(); }
-};
-
-TEST_P(launch_test, the_unit_that_a_thread_is_running_is_known) {
-  if (table->running_unit == nullptr) GTEST_SKIP() << "stream work does not run on the host";
-  looks_at_itself seen{.table = table};
-  fence before;
-  fence after;
-  ASSERT_EQ(table->fence_record(create_stream(), nullptr, nullptr, &seen.other), GM_OK);
-  ASSERT_EQ(table->fence_record(on, nullptr, nullptr, &before), GM_OK);
-  ASSERT_EQ(table->launch(on, 5000, &looks_at_itself::body, &looks_at_itself::once, &seen), GM_OK);
-  ASSERT_EQ(table->stream_synchronize(on), GM_OK);
-  EXPECT_GT(seen.position, before.position);
-  ASSERT_EQ(table->call(on, &looks_at_itself::once, &seen), GM_OK);
-  ASSERT_EQ(table->fence_record(on, nullptr, nullptr, &after), GM_OK);
-  ASSERT_EQ(table->stream_synchronize(on), GM_OK);
-  EXPECT_LE(seen.position, after.position) << "a fence behind it";
-  EXPECT_EQ(seen.wrong, 0);
-  EXPECT_EQ(table->running_unit(looks_at_itself::self()), fence{});
 }
 
 }  // namespace

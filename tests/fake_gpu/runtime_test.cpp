@@ -3,7 +3,9 @@
 // random work against an oracle, and a device that is lost.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <string>
 #include <thread>
 
 #include "fake_gpu/fake_gpu_fixture.h"
@@ -174,6 +176,54 @@ TEST_F(gpu_runtime_test, a_call_may_touch_memory_that_is_on_the_device) {
   finish(s);
   EXPECT_EQ(p[0], 2);
   EXPECT_EQ(p[31 * page], 33);
+}
+
+// Its scope would wait for the function, and the function for its scope.
+TEST_F(gpu_runtime_test, a_call_that_touches_its_own_streams_scope_is_told) {
+  struct toucher {
+    byte* host;
+    std::atomic<int> signal{-1};
+    static void call(void* argument) {
+      auto* const self = static_cast<toucher*>(argument);
+      self->signal = catch_signals::during([&] { touch_write(self->host, 1); });
+    }
+  };
+  for (const char* machine : {"", "maps=0", "waits=0"}) {
+    ASSERT_NO_FATAL_FAILURE(start_on(machine));
+    byte* const p = make_written(page);
+    gm_stream s = stream();
+    for (const bool is_open : {true, false}) {
+      toucher touch{p};
+      testing::internal::CaptureStderr();
+      gm_scope scope = begin(s, p, page, GM_READ_WRITE);
+      ASSERT_NE(scope, nullptr) << gm_last_error();
+      ASSERT_EQ(gm_stream_call(s, toucher::call, &touch), GM_OK) << gm_last_error();
+      while (is_open && touch.signal == -1) std::this_thread::yield();
+      end(scope);
+      finish(s);
+      const std::string said = testing::internal::GetCapturedStderr();
+      EXPECT_EQ(touch.signal, SIGBUS);
+      EXPECT_NE(said.find("gm_device_pointer"), std::string::npos) << said;
+    }
+    EXPECT_EQ(p[0], 1) << "nothing was written";
+    ASSERT_NO_FATAL_FAILURE(TearDown());
+  }
+}
+
+TEST_F(gpu_runtime_test, a_call_that_touches_another_streams_scope_just_waits) {
+  ASSERT_NO_FATAL_FAILURE(start_on(""));
+  byte* const p = make_written(page);
+  gm_stream holder = stream();
+  gm_stream caller = stream();
+  gm_scope scope = begin(holder, p, page, GM_READ_WRITE);
+  const std::uint64_t parked = stats().parked_faults;
+  const auto touch = [](void* memory) { touch_write(memory, 9); };
+  ASSERT_EQ(gm_stream_call(caller, touch, p), GM_OK);
+  while (stats().parked_faults == parked) std::this_thread::yield();
+  end(scope);
+  finish(caller);
+  finish(holder);
+  EXPECT_EQ(p[0], 9);
 }
 
 // ---- Random work ---------------------------------------------------------------------------------------------------

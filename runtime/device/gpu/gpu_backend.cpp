@@ -16,6 +16,7 @@
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
+#include "device/parts/running_units.h"
 
 namespace gm::device {
 
@@ -361,7 +362,7 @@ constexpr backend_table table = {
     .fence_wait = fence_wait,
     .call = call,
     .launch = nullptr,
-    .running_unit = nullptr,
+    .running_unit = running_unit,
     .host_register = host_register,
     .host_retire = host_retire,
     .host_unregister = host_unregister,

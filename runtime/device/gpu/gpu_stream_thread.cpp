@@ -11,6 +11,7 @@
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
 #include "device/gpu/staged_copies.h"
+#include "device/parts/running_units.h"
 
 namespace gm::device {
 
@@ -97,6 +98,7 @@ gm_status stream::ask(const unit* u) noexcept {
 
 gm_status stream::run_call(const unit* u) noexcept {
   try {
+    const running_mark mark({this, u->position});
     u->function(u->argument);
     return GM_OK;
   } catch (...) {
@@ -122,7 +124,7 @@ gm_status stream::carry_out(const unit* u) noexcept {
     }
     const copy_run& run = u->copies[i - u->fills.size()];
     const run_path path = path_of(run);
-    // It may read what runs of another path have written. Fills are on the stream already, ahead of everything.
+    // It may read what runs of another path have written. Fills are on the stream already, ahead of all copies.
     const bool is_first = i == u->fills.size();
     if (path == run_path::out_of_reach || (path != before && !is_first)) error = staged.settle();
     before = path;

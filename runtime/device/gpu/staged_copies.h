@@ -40,7 +40,7 @@ class staged_copies {
   // settle() was the last.
   ~staged_copies() = default;
 
-  // Between host and device. All runs up to the next settle() go the same way.
+  // Between host and device. All runs up to the next settle() go the same way, and none writes where another does.
   vendor::error add(const copy_run& run) noexcept;
   // Everything added, and everything else on the stream, is done when it returns; or, with `so_far`, given up.
   vendor::error settle(vendor::error so_far = vendor::success) noexcept;

@@ -17,9 +17,9 @@
 #include "device/backend.h"
 #include "device/parts/counted_failures.h"
 #include "device/parts/error_text.h"
+#include "device/parts/running_units.h"
 #include "device/sim/sim_device.h"
 #include "device/sim/sim_memory.h"
-#include "device/sim/sim_running.h"
 #include "device/sim/sim_stream.h"
 
 namespace gm::device {
@@ -323,7 +323,7 @@ constexpr backend_table table = {
     .fence_wait = fence_wait,
     .call = call,
     .launch = launch,
-    .running_unit = sim::running_unit,
+    .running_unit = running_unit,
     .host_register = nullptr,
     .host_retire = nullptr,
     .host_unregister = nullptr,

@@ -4,7 +4,7 @@
 #include <exception>
 
 #include "device/parts/error_text.h"
-#include "device/sim/sim_running.h"
+#include "device/parts/running_units.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -4,7 +4,7 @@
 // Returns when every index has been covered exactly once, or when body has thrown: then the kernel is broken off and
 // the status is GM_ERROR_DEVICE, with the exception's words in the error text. Never throws. Any thread. Under
 // ThreadSanitizer plain threads take the place of TBB, which it cannot follow. While a thread is in body, it is marked
-// as running the unit (sim_running.h).
+// as running the unit (running_units.h).
 #pragma once
 
 #include <cstddef>

@@ -7,9 +7,9 @@
 
 #include "device/parts/clock.h"
 #include "device/parts/runner_thread.h"
+#include "device/parts/running_units.h"
 #include "device/sim/sim_device.h"
 #include "device/sim/sim_launch.h"
-#include "device/sim/sim_running.h"
 
 namespace gm::device {
 
@@ -126,7 +126,7 @@ gm_status stream::run_copies(const unit_entry* unit) noexcept {
 
 gm_status stream::run_call(const unit_entry* unit) noexcept {
   try {
-    const sim::running_mark mark({this, unit->position});
+    const running_mark mark({this, unit->position});
     unit->function(unit->argument);
     return GM_OK;
   } catch (...) {
@@ -141,7 +141,7 @@ gm_status stream::run_launch(const unit_entry* unit) noexcept {
 
 gm_status stream::run_finish(const unit_entry* unit) noexcept {
   try {
-    const sim::running_mark mark({this, unit->position});
+    const running_mark mark({this, unit->position});
     unit->function(unit->argument);
     return GM_OK;
   } catch (...) {

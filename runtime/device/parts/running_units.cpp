@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "device/sim/sim_running.h"
+#include "device/parts/running_units.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <array>
 #include <atomic>
 
-namespace gm::device::sim {
+namespace gm::device {
 namespace {
 
 struct place {
@@ -78,4 +78,4 @@ fence running_unit(std::int32_t thread) noexcept {
   return at == nowhere ? fence{} : places[at].get();
 }
 
-}  // namespace gm::device::sim
+}  // namespace gm::device

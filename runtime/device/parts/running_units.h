@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim_running.h - which thread is running the functions of which unit: kernels and calls, on whatever thread they run.
+// running_units.h - which thread is running the functions of which unit, kernels and calls, on whatever thread they
+// run: what backend_table::running_unit answers.
 //
 // A table of a fixed size, looked up by thread; a mark that finds no place in it is none, and nobody is told wrong.
 // Marks nest: a kernel's body may be given another kernel's by the scheduler meanwhile.
@@ -10,7 +11,7 @@
 
 #include "device/backend.h"
 
-namespace gm::device::sim {
+namespace gm::device {
 
 // Marks this thread as long as it lives.
 class running_mark {
@@ -27,4 +28,4 @@ class running_mark {
 
 fence running_unit(std::int32_t thread) noexcept;
 
-}  // namespace gm::device::sim
+}  // namespace gm::device
