@@ -85,24 +85,37 @@ function(gmem_hip_processor_number version bitcode_file)
 endfunction()
 
 # Objects, then a program in the folder of the library, which it finds there. VENDOR is cuda or hip. Of the sources come
-# also INCLUDES, folders, OBJECTS, a library of objects of the host compiler's, and LIBRARIES, as the linker names them.
+# also INCLUDES and SYSTEM_INCLUDES, folders, OPTIONS for the compiler, OBJECTS, a library of objects of the host
+# compiler's, and LIBRARIES, as the linker names them or by their paths.
 function(gmem_gpu_program vendor target)
-  cmake_parse_arguments(PARSE_ARGV 2 program "" "" "INCLUDES;OBJECTS;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 2 program "" "" "INCLUDES;SYSTEM_INCLUDES;OPTIONS;OBJECTS;LIBRARIES")
   list(TRANSFORM program_INCLUDES PREPEND -I)
-  list(TRANSFORM program_LIBRARIES PREPEND -l)
+  list(REMOVE_ITEM program_SYSTEM_INCLUDES ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})  # named anew, they change places
+  list(TRANSFORM program_SYSTEM_INCLUDES PREPEND -isystem)
   if(vendor STREQUAL "cuda")
     set(compile ${GMEM_NVCC} ${cuda_flags})
-    set(link ${GMEM_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -Xlinker -rpath=$ORIGIN)
+    set(link ${GMEM_NVCC} -ccbin ${CMAKE_CXX_COMPILER})
+    set(rpath -Xlinker -rpath=)
   else()
     set(compile ${GMEM_HIPCC} ${hip_flags})
-    set(link ${GMEM_HIPCC} --hip-link -Wl,-rpath,$ORIGIN)
+    set(link ${GMEM_HIPCC} --hip-link)
+    set(rpath -Wl,-rpath,)
   endif()
+  list(APPEND link ${rpath}$ORIGIN)
+  foreach(library IN LISTS program_LIBRARIES)
+    if(IS_ABSOLUTE ${library})
+      cmake_path(GET library PARENT_PATH folder)
+      list(APPEND link ${rpath}${folder})
+    endif()
+  endforeach()
+  list(TRANSFORM program_LIBRARIES PREPEND -l REGEX "^[^/]")
   set(objects "")
   foreach(source IN LISTS program_UNPARSED_ARGUMENTS)
     cmake_path(GET source STEM name)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}.o)
     add_custom_command(OUTPUT ${object}
-                       COMMAND ${compile} ${program_INCLUDES} -MD -MF ${object}.d -c ${source} -o ${object}
+                       COMMAND ${compile} ${program_INCLUDES} ${program_SYSTEM_INCLUDES}
+                               ${program_OPTIONS} -MD -MF ${object}.d -c ${source} -o ${object}
                        DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling ${target}/${name} with ${vendor}"
                        VERBATIM)
     list(APPEND objects ${object})

@@ -48,6 +48,11 @@ install_packages() {
     { tail -n 20 "$logs/apt.log"; die "apt-get could not install$missing: see the lines above and $logs/apt.log."; }
 }
 
+# Thrust's headers, for the sample that has its algorithms: a CUDA toolkit brings them, else Debian's package does.
+try_to_install_thrust() {
+  command -v nvcc >/dev/null || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ] || try_to_install libthrust-dev || true
+}
+
 # try_to_install PACKAGE...: as install_packages, where it is no loss if it cannot be done. False then.
 try_to_install() {
   (install_packages "$@") || { say "going on without $*"; return 1; }

@@ -15,8 +15,10 @@ import source_tree
 LAYERS = ["base", "platform", "device", "frame", "vm", "policy", "migrate", "evict", "fault", "api", "malloc"]
 BACKEND_SEES = {"base", "device"}
 SHARED_BY_BACKENDS = {"parts": set(), "gpu": {"parts"}}  # a folder, and what else of device it sees
-VENDOR = re.compile(r"^(cuda|cu[A-Z_]|cub/|curand|cooperative_groups|thrust/|nvml|nvrtc|nvtx|hip[/_.]|hsa/|roc)")
-VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "bench/gpu/vendor_runtime.hpp")
+VENDOR = re.compile(r"^(cuda|cu[A-Z_]|cub/|cublas|curand|cooperative_groups|thrust/|nvml|nvrtc|nvtx|hip([/_.]|blas)|"
+                    r"hsa/|roc)")
+VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "bench/gpu/vendor_runtime.hpp",
+                 "samples/thrust_statistics.cpp", "samples/matrix_product/blas.h")  # samples of a vendor's libraries
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 STANDARD_WITH_DOT = re.compile(r"^(std|assert|ctype|errno|float|inttypes|limits|math|signal|string|time)\w*\.h$")
 
@@ -114,6 +116,7 @@ BAD = {
     "runtime/device/loader.cpp": '#include "device/parts/clock.h"\n',
     "runtime/misc/thing.cpp": "\n",
     "samples/saxpy.cpp": "#include <hip/hip_runtime.h>\n",
+    "samples/heat/main.cpp": "#include <cublas_v2.h>\n",
     "include/gmem/view.hpp": '#include "base/units.h"\n',
     "include/gmem/gmem.hpp": "#include <sys/mman.h>\n",
     "include/gmem/parallel.hpp": "#include <tbb/parallel_for.h>\n",
