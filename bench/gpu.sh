@@ -6,12 +6,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
   cat <<END
-usage: sh bench/gpu.sh --pack
+usage: sh bench/gpu.sh --pack [--with-cublas]
            builds for every GPU compiler that is here; puts the programs, the libraries they need and this script into
            build/gpu-pack, which can be carried to another machine
        sh bench/gpu.sh [--vendor V] [--results FOLDER]
            runs from the pack (there: sh gpu.sh): facts of the device, the tests that need one, the samples, the
            comparison with other ways
+  --with-cublas     packs cuBLAS too, 600 MB: else the sample of it is skipped where there is no CUDA toolkit
   --vendor V        cuda, hip or sim (no GPU: to try the script); what is not given is found out
   --results FOLDER  where NAME-DATE.txt, .json and .md go: bench/results, or the folder itself in a pack
   --seconds N       a limit for each program (150)
@@ -27,12 +28,14 @@ die() {
 }
 
 pack=no
+with_cublas=no
 vendor=
 results=
 seconds=150
 while [ $# -gt 0 ]; do
   case $1 in
     --pack) pack=yes ;;
+    --with-cublas) with_cublas=yes ;;
     --vendor) vendor=${2:?--vendor needs cuda, hip or sim} && shift ;;
     --results) results=${2:?--results needs a folder} && shift ;;
     --seconds) seconds=${2:?--seconds needs a number} && shift ;;
@@ -45,15 +48,17 @@ done
 # ---- Packing ----
 
 # Libraries that a program needs and that a machine with only a driver may lack.
+names_to_pack='tbb|benchmark|png16|z|stdc\+\+|gcc_s'
 needed_libraries() {
   ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-    grep -E '/lib(tbb|benchmark|png16|z|stdc\+\+|gcc_s)[-.0-9]*\.so' || true
+    grep -E "/lib($names_to_pack)[-.0-9]*\.so" || true
 }
 
 pack_programs() {
   root=$(cd "$here/.." && pwd)
   . "$root/cmake/setup.sh"
   install_packages $packages_to_build
+  try_to_install_thrust
   build_or_die release
   to=$root/build/gpu-pack
   rm -rf "$to"
@@ -66,7 +71,8 @@ pack_programs() {
   rm -f "$to"/*_draw_picture
   mkdir -p "$to/samples/images"
   cp "$root"/samples/images/*.png "$to/samples/images/"
-  for library in $(needed_libraries "$to"/conformance "$to"/*gpu_bench "$to"/*sample_heat "$to"/libgmem-sim.so); do
+  [ "$with_cublas" = no ] || names_to_pack="$names_to_pack|cublas|cublasLt"
+  for library in $(needed_libraries "$to"/conformance "$to"/*gpu_bench "$to"/*sample_* "$to"/libgmem-sim.so); do
     cp -L "$library" "$to/"
   done
   cp "$here/gpu.sh" "$to/"
@@ -142,6 +148,9 @@ run() {
   echo "$what: $verdict, $(($(date +%s) - started)) s" | tee -a "$log"
 }
 
+# The libraries that a program needs and the loader does not find: "libX.so.1 libY.so.2 ".
+missing_libraries() { ldd "$1" 2>/dev/null | awk '/not found/ { printf "%s ", $1 }'; }
+
 facts() {
   date -u
   uname -srm
@@ -170,7 +179,13 @@ run "kernels" "./${prefix}parallel_for"
 run "random work against plain arrays" "./${prefix}model_of_kernels"
 for sample in ./"${prefix}"sample_*; do
   case $sample in *_draw_picture) continue ;; esac
-  run "$(basename "$sample")" "$sample"
+  missing=$(missing_libraries "$sample")
+  if [ -z "$missing" ]; then
+    run "$(basename "$sample")" "$sample"
+  else
+    heading "$(basename "$sample")"
+    echo "$(basename "$sample"): skipped: this machine lacks ${missing% }" | tee -a "$log"
+  fi
 done
 run "comparison with other ways" "$bench" --json "$base.json" --table "$base.md"
 [ ! -f "$base.md" ] || cat "$base.md"
