@@ -23,6 +23,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -51,13 +52,17 @@ class host_kernel {
   // An exception that leaves the body ends the program, as one that leaves a std::thread's function does.
   static void run(void* kernel, std::size_t first, std::size_t last) noexcept {
     const Body& shared = static_cast<const host_kernel*>(kernel)->body_;
-    if constexpr (std::is_trivially_copyable_v<Body>) {
-      // A copy whose address nobody has: no store of the body can change what it captured, so the captures stay in
-      // registers and the loop is what a hand-written one would be.
-      const Body own = shared;
-      for (std::size_t i = first; i < last; ++i) own(i);
-    } else {
-      for (std::size_t i = first; i < last; ++i) shared(i);
+    try {
+      if constexpr (std::is_trivially_copyable_v<Body>) {
+        // A copy whose address nobody has: no store of the body can change what it captured, so the captures stay in
+        // registers and the loop is what a hand-written one would be.
+        const Body own = shared;
+        for (std::size_t i = first; i < last; ++i) own(i);
+      } else {
+        for (std::size_t i = first; i < last; ++i) shared(i);
+      }
+    } catch (...) {
+      std::terminate();  // noexcept alone does not, always: see stream.hpp
     }
   }
 

@@ -12,6 +12,7 @@
 #include <gmem/error.hpp>
 
 #include <concepts>
+#include <exception>
 #include <functional>
 #include <list>
 #include <memory>
@@ -71,7 +72,11 @@ class call_list {
   // What gm_stream_call is given. An exception that leaves the function ends the program.
   static void run_and_drop(void* argument) noexcept {
     auto* running = static_cast<call*>(argument);
-    running->run();
+    try {
+      running->run();
+    } catch (...) {
+      std::terminate();  // noexcept alone does not: g++ 12 lets an exception pass where it has inlined the call
+    }
     running->list_->drop(running);
   }
 

@@ -152,4 +152,19 @@ TEST(stream_death_test, an_exception_out_of_a_call_ends_the_program) {
       "out of a call");
 }
 
+// What an optimizer makes of a function with something to destroy is another matter than a bare throw.
+TEST(stream_death_test, so_does_one_that_leaves_things_to_destroy) {
+  EXPECT_DEATH(
+      {
+        gm::stream stream;
+        const std::string words = "an exception with a past, out of a call";
+        stream.call([words] {
+          const std::string local = words + "!";
+          throw std::runtime_error(local);
+        });
+        stream.synchronize();
+      },
+      "an exception with a past, out of a call!");
+}
+
 }  // namespace
