@@ -76,6 +76,7 @@ status runtime::start(const gm_options* given) {
   if (const status s = kernel_.open(vm.memory, config_.fault_mode); s != status::ok) return s;
   vm.cpu = &kernel_;
   vm.retry_deferred_frees = retry_deferred_frees;
+  vm.retry_free = retry_free;
   vm.host.create(config_.host_budget_bytes / page_bytes);
   if (const status s = vm.table.create(config_.arena_bytes, vm.nodes, vm.stats.metadata_bytes); s != status::ok)
     return s;

@@ -73,14 +73,22 @@ void scope_record::come_behind_others_locked(const entry& e) {
                          [&](const transition& t) { add_fence(copies_, t.fence); });
 }
 
-// With the lock held, or dropped and taken again while host memory is reclaimed: then the caller looks again.
+// With the lock held, or dropped and taken again while host memory is reclaimed, and waited for where some will come
+// whatever the program does: then the caller looks again.
 status scope_record::host_pages_for(entry& e, block_lock& lock, page_mask pages) {
-  status s = back_host_pages_locked(vm_, e.index, *e.target, pages);
-  if (s != status::no_memory) return s;
-  lock.unlock();
-  const std::uint64_t freed = reclaim_host_pages(vm_, pages_per_block);
-  lock = lock_for_planning(e);
-  return freed != 0 ? back_host_pages_locked(vm_, e.index, *e.target, pages) : s;
+  for (;;) {
+    const std::uint32_t seen = vm_.room_changes.now();
+    const status s = back_host_pages_locked(vm_, e.index, *e.target, pages);
+    if (s != status::no_memory) return s;
+    lock.unlock();
+    bool try_again = reclaim_host_pages(vm_, pages_per_block) != 0;
+    if (!try_again && !request_.detached) {
+      try_again = vm_.own_work.load() != 0 || vm_.room_changes.now() != seen;
+      if (try_again) vm_.room_changes.wait_past(seen);
+    }
+    lock = lock_for_planning(e);
+    if (!try_again) return s;
+  }
 }
 
 // The move that takes some of the pages, all in flight, on to the node from where they will be. False: there is no way

@@ -184,7 +184,17 @@ status scope_record::gather_anew() {
   device_node& d = device();
   if (const status s = make_room(vm_, rt_.moves, d, d.pool.free_frames() + resident); s != status::ok)
     return no_room(s);
+  retry_after_ = vm_.room_changes.now();  // that was our own doing, and nobody else's reason to hope
   return lease_and_get_frames();
+}
+
+// Frames that others' scopes hold come free when those are released; but not for one who waits for himself. What has
+// changed since we looked may have been just that. Asked under the admission lock: others' attempts are no change.
+bool scope_record::may_find_room_later() const {
+  if (short_of_room_ == room::enough || request_.detached) return false;
+  return short_of_room_ == room::copies ||
+         vm_.leases.room_on(request_.node, this_thread()) == lease_table::room::wait ||
+         vm_.room_changes.now() != retry_after_;
 }
 
 void scope_record::touch_frames() {
@@ -214,6 +224,7 @@ status scope_record::gather() {
   lock_guard guard(device().admission);
   status s = lease_and_get_frames();
   if (s != status::ok && scattered_ && !request_.detached) s = gather_anew();
+  try_again_ = s != status::ok && may_find_room_later();
   if (s != status::ok) return s;
   vm_.leases.set_gathered(lease_);
   touch_frames();
@@ -272,9 +283,9 @@ void scope_record::undo() {
   for (entry& e : plan_) e.moved = no_pages;
 }
 
-// try_again: frames are missing that scopes of others hold; nothing is held by us.
-status scope_record::try_begin(bool& try_again) {
-  try_again = false;
+// When it fails nothing is held by us.
+status scope_record::try_begin() {
+  try_again_ = false;
   lease_order order;
   lease_.ranges = request_.ranges;
   lease_.node = request_.node;
@@ -287,13 +298,6 @@ status scope_record::try_begin(bool& try_again) {
   short_of_room_ = room::enough;
   scattered_ = false;
   status s = gather();
-  if (s != status::ok && short_of_room_ != room::enough && !request_.detached) {
-    // Frames that others' scopes hold come free when those are released; but not for one who waits for himself.
-    // What has changed since we looked may have been just that.
-    try_again = short_of_room_ == room::copies ||
-                vm_.leases.room_on(request_.node, this_thread()) == lease_table::room::wait ||
-                vm_.room_changes.now() != retry_after_;
-  }
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
   if (s == status::ok) s = copy_blocks(order);
   if (s == status::ok && request_.stream != nullptr) {
@@ -331,14 +335,13 @@ status scope_record::begin(runtime& rt, scope_request&& request, scope_record** 
   rt.scopes.fetch_add(1);
   status s = made->make_plan();
   while (s == status::ok) {
-    bool try_again = false;
-    s = made->try_begin(try_again);
+    s = made->try_begin();
     if (s == status::ok) {
       if (made->request_.stream != nullptr) made->request_.stream->open_scopes.fetch_add(1);
       *begun = made;
       return status::ok;
     }
-    if (!try_again) break;
+    if (!made->try_again_) break;
     rt.vm.room_changes.wait_past(made->retry_after_);
     s = status::ok;
   }

@@ -82,7 +82,7 @@ class scope_record {
   status make_plan();
   void add_blocks(byte_range);
   entry& entry_of(block_index);
-  status try_begin(bool& try_again);
+  status try_begin();
   status gather();
   status lease_blocks(std::uint32_t& missing_frames);
   status lease_and_get_frames();
@@ -91,6 +91,7 @@ class scope_record {
   status get_piece(const piece&);
   bool finish_resident_locked(entry&);
   status no_room(status);
+  bool may_find_room_later() const;
   void touch_frames();
   status copy_blocks(const lease_order&);
   block_lock lock_for_planning(const entry&);
@@ -129,11 +130,12 @@ class scope_record {
   std::atomic<int> failed_{GM_OK};
   // From here on a failed move fails the stream; before, begin() itself reports it.
   std::atomic<bool> begun_{false};
-  // Why gather() found no room, and vm.room_changes when it looked.
+  // Why gather() found no room, vm.room_changes when it looked, and whether others may make some.
   enum class room : std::uint8_t { enough, scopes, copies };
   room short_of_room_ = room::enough;
   bool scattered_ = false;  // no contiguous room, although the frames are free
   std::uint32_t retry_after_ = 0;
+  bool try_again_ = false;
 };
 
 // Ranges of user pointers, checked: not null, not empty, inside one live allocation.

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "evict/reclaim.h"
 
-#include <new>
-#include <vector>
-
-#include "base/check.h"
 #include "base/log.h"
 #include "evict/room.h"
 #include "migrate/host_pages.h"
@@ -13,35 +9,33 @@
 namespace gm {
 namespace {
 
-struct deferred {
-  mutex<lock_rank::deferred> lock;
-  std::vector<std::pair<vm_object*, extent*>> frees;
-};
-deferred& put_aside() {
-  static deferred& only = *new deferred;  // never destroyed: threads may outlive static objects
-  return only;
-}
+// What a free has to wait for.
+enum class held_by : std::uint8_t { nothing, copies, registrar };
 
-// Copies are in flight, or host memory is registered; of that, what is not in use is on its way to being loose. It
-// becomes so in the order in which it was retired: the block that is looked at first is retired last, so that a try
-// before its time ends with the first look.
-bool anything_held(vm_object& vm, const extent& e) {
+// What is registered and not in use is on its way to being loose when this returns. It becomes so in the order in which
+// it was retired: the block that is looked at first is retired last, so that a try before its time ends with the first
+// look.
+held_by what_holds(vm_object& vm, const extent& e) {
   const auto index_of = [&](std::uint64_t i) { return block_index{e.first_block().value + i}; };
   bool any_registered = false;
   for (std::uint64_t i = 0; i < e.blocks(); ++i) {
     block& b = vm.table.at(index_of(i));
     block_guard guard(b.lock);
-    if ((b.busy.load(std::memory_order_relaxed) & pages_touched(e.bytes(), index_of(i))) != 0) return true;
-    if (b.host_memory == registration::registering || b.host_memory == registration::unregistering) return true;
+    if ((b.busy.load(std::memory_order_relaxed) & pages_touched(e.bytes(), index_of(i))) != 0) return held_by::copies;
+    if (b.host_memory == registration::registering || b.host_memory == registration::unregistering)
+      return held_by::registrar;
     any_registered |= b.host_memory == registration::registered;
   }
-  if (!any_registered) return false;
+  if (!any_registered) return held_by::nothing;
+  // A block that stays registered has copies of its neighbours' in flight.
+  held_by result = held_by::registrar;
   for (std::uint64_t i = e.blocks(); i-- > 0;) {
     block& b = vm.table.at(index_of(i));
     block_guard guard(b.lock);
     (void)host_memory_is_loose_locked(vm, index_of(i), b);
+    if (b.host_memory == registration::registered) result = held_by::copies;
   }
-  return true;
+  return result;
 }
 
 // The table forgets the pages. The memfd has lost them already.
@@ -75,78 +69,94 @@ void release_frames(vm_object& vm, const extent& e) {
   }
 }
 
-bool try_reclaim(vm_object& vm, extent& e) {
-  if (anything_held(vm, e)) return false;
+// Anything but nothing: it has not been done, and can be tried again.
+held_by try_reclaim(vm_object& vm, extent& e) {
+  if (const held_by holder = what_holds(vm, e); holder != held_by::nothing) return holder;
   // Nothing starts on these pages any more: they are not allocated, and nobody refers to them.
   if (vm.memory.punch(e.bytes()) != status::ok) {
     log_line(log_level::warn, "freed memory is not given back yet: %s", last_error());
-    return false;
+    return held_by::copies;
   }
   for (std::uint64_t i = 0; i < e.blocks(); ++i) forget_pages(vm, e, {e.first_block().value + i});
   release_frames(vm, e);
   vm.advices.clear({e.first, {e.first.value + e.pages}});
   vm.extents.release(e);
-  return true;
+  return held_by::nothing;
+}
+
+// With whoever will try it again.
+void put_aside(vm_object& vm, extent& e, held_by holder) {
+  if (holder == held_by::registrar) {
+    vm.registered->free_later(e);
+    return;
+  }
+  lock_guard guard(vm.deferred_lock);
+  vm.deferred.push_back(e);
+}
+
+extent* next_deferred(vm_object& vm) {
+  lock_guard guard(vm.deferred_lock);
+  return vm.deferred.pop_front();
+}
+
+bool any_deferred(vm_object& vm) {
+  lock_guard guard(vm.deferred_lock);
+  return vm.deferred.first != nullptr;
+}
+
+// Each free that waits for copies once.
+void retry_each_once(vm_object& vm) {
+  if (!any_deferred(vm)) return;
+  vm.own_work.fetch_add(1);
+  extent_queue again;
+  while (extent* e = next_deferred(vm)) {
+    const held_by holder = try_reclaim(vm, *e);
+    if (holder == held_by::nothing)
+      vm.deferred_frees.fetch_sub(1, std::memory_order_release);
+    else if (holder == held_by::registrar)
+      put_aside(vm, *e, holder);
+    else
+      again.push_back(*e);
+  }
+  while (extent* e = again.pop_front()) put_aside(vm, *e, held_by::copies);
+  vm.own_work_ended();
 }
 
 }  // namespace
 
 void reclaim(vm_object& vm, extent& e) {
-  if (!try_reclaim(vm, e)) {
-    deferred& aside = put_aside();
-    try {
-      lock_guard guard(aside.lock);
-      // Room for those that a retry has off the list at the moment too: putting back never allocates.
-      aside.frees.reserve(vm.deferred_frees.load(std::memory_order_relaxed) + 1);
-      aside.frees.emplace_back(&vm, &e);
-      vm.deferred_frees.fetch_add(1, std::memory_order_release);
-    } catch (const std::bad_alloc&) {
-      log_line(log_level::warn, "no memory to remember a free: its addresses are lost");
-      return;
-    }
-    // What was busy may have ended before it was put aside.
-    retry_deferred_frees(vm);
+  const held_by holder = try_reclaim(vm, e);
+  if (holder == held_by::nothing) {
+    if (vm.deferred_frees.load(std::memory_order_acquire) != 0) retry_deferred_frees(vm);
     return;
   }
-  if (vm.deferred_frees.load(std::memory_order_acquire) != 0) retry_deferred_frees(vm);
+  vm.deferred_frees.fetch_add(1, std::memory_order_release);
+  put_aside(vm, e, holder);
+  // What was busy may have ended before it was put aside.
+  if (holder == held_by::copies) retry_deferred_frees(vm);
 }
 
-namespace {
-
-// Each free that was put aside once. True if some had to go back.
-bool retry_each_once(vm_object& vm) {
-  deferred& aside = put_aside();
-  bool some_left = false;
-  for (std::uint64_t left = vm.deferred_frees.load(std::memory_order_acquire); left > 0; --left) {
-    extent* e = nullptr;
-    {
-      lock_guard guard(aside.lock);
-      for (auto it = aside.frees.begin(); it != aside.frees.end(); ++it)
-        if (it->first == &vm) {
-          e = it->second;
-          aside.frees.erase(it);
-          break;
-        }
-    }
-    if (e == nullptr) break;
-    if (try_reclaim(vm, *e)) {
-      vm.deferred_frees.fetch_sub(1, std::memory_order_release);
-    } else {
-      some_left = true;
-      lock_guard guard(aside.lock);
-      aside.frees.emplace_back(&vm, e);
-    }
+bool retry_free(vm_object& vm, extent& e) {
+  const held_by holder = try_reclaim(vm, e);
+  if (holder == held_by::registrar) return false;
+  if (holder == held_by::nothing) {
+    vm.deferred_frees.fetch_sub(1, std::memory_order_release);
+  } else {
+    put_aside(vm, e, holder);
+    retry_deferred_frees(vm);
   }
-  return some_left;
+  return true;
 }
 
-}  // namespace
-
+// One thread at a time. A move that ends while an extent is off the queue finds nothing to try: who has it tries again.
 void retry_deferred_frees(vm_object& vm) {
-  // A move that ends while its extent is off the list finds nothing to retry: we do it in its place.
+  vm.deferred_events.fetch_add(1);
   for (;;) {
-    const std::uint32_t seen = vm.room_changes.now();
-    if (!retry_each_once(vm) || vm.room_changes.now() == seen) return;
+    if (vm.deferred_retrying.exchange(true)) return;
+    const std::uint32_t seen = vm.deferred_events.load();
+    retry_each_once(vm);
+    vm.deferred_retrying.store(false);
+    if (vm.deferred_events.load() == seen) return;
   }
 }
 
@@ -173,22 +183,23 @@ page_mask spare_copies(const vm_object& vm, const block& b, unsigned evicting) {
 }
 
 struct reclaim_wish {
-  std::uint64_t pages;
   bool also_copies;
-  bool registered;  // of blocks whose host memory is registered, and of no others: which only makes it loose
   unsigned evicting;
 };
 
-// Returns the pages given back.
-unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t wanted, const reclaim_wish& wish) {
-  block_guard guard(b.lock);
-  if ((b.host_memory != registration::none) != wish.registered) return 0;
+page_mask reclaimable_locked(const vm_object& vm, block_index index, const block& b, const reclaim_wish& wish) {
   page_mask pages = b.backed & ~b.host().pinned & ~b.busy.load(std::memory_order_relaxed);
   pages &= wish.also_copies ? spare_copies(vm, b, wish.evicting) : ~b.host().valid;
-  pages &= ~leased_by_host(vm, index, b, pages);
+  return pages & ~leased_by_host(vm, index, b, pages);
+}
+
+// Returns the pages given back: of memory that is not registered.
+unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t wanted, const reclaim_wish& wish) {
+  block_guard guard(b.lock);
+  if (b.host_memory != registration::none) return 0;
+  page_mask pages = reclaimable_locked(vm, index, b, wish);
   while (count_pages(pages) > wanted) pages &= pages - 1;
   if (pages == no_pages) return 0;
-  if (!host_memory_is_loose_locked(vm, index, b)) return 0;
   const page_mask were_valid = pages & b.host().valid;
   const unsigned before = count_pages(b.backed);
   if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return 0;
@@ -201,41 +212,56 @@ unsigned reclaim_block(vm_object& vm, block_index index, block& b, std::uint64_t
   return before - count_pages(b.backed);
 }
 
-// Goes through blocks [index, end) until enough has been given back; index becomes the one to go on with.
-std::uint64_t reclaim_blocks(vm_object& vm, block_index& index, std::uint64_t end, const reclaim_wish& wish) {
-  std::uint64_t freed = 0;
-  for (; index.value < end && freed < wish.pages; ++index) {
-    if (wish.registered && vm.registered->is_unregistering()) break;
-    block* b = vm.table.find(index);
-    if (b != nullptr)
-      freed += reclaim_block(vm, index, *b, wish.pages - freed, wish);
-    else
-      index.value += page_table::blocks_per_chunk - 1 - index.value % page_table::blocks_per_chunk;
+// Calls each(index, block) for the blocks of the table, from the hand on and round once, until it says stop. The hand
+// is left behind that one.
+template <typename F>
+void go_round(vm_object& vm, F&& each) {
+  const std::uint64_t blocks = vm.table.blocks();
+  const std::uint64_t start = vm.reclaim_hand.load(std::memory_order_relaxed) % blocks;
+  const auto go = [&](std::uint64_t first, std::uint64_t end) {
+    for (block_index index{first}; index.value < end; ++index) {
+      block* b = vm.table.find(index);
+      if (b == nullptr) {
+        index.value += page_table::blocks_per_chunk - 1 - index.value % page_table::blocks_per_chunk;
+      } else if (!each(index, *b)) {
+        vm.reclaim_hand.store(index.value + 1, std::memory_order_relaxed);
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!go(start, blocks)) (void)go(0, start);
+}
+
+// Host memory that is registered has to be made loose first, a block at a time, so that no more is than has to be.
+void make_one_loose(vm_object& vm, unsigned evicting) {
+  if (vm.registered == nullptr || vm.registered->registered_bytes() == 0) return;
+  for (const bool also_copies : {false, true}) {
+    bool done = vm.registered->is_unregistering();
+    if (!done)
+      go_round(vm, [&](block_index index, block& b) {
+        block_guard guard(b.lock);
+        done = b.host_memory == registration::registered &&
+               reclaimable_locked(vm, index, b, {also_copies, evicting}) != no_pages &&
+               vm.registered->retire_locked(index, b);
+        return !done;
+      });
+    if (done) return;
   }
-  return freed;
 }
 
 }  // namespace
 
 std::uint64_t reclaim_host_pages(vm_object& vm, std::uint64_t wanted, unsigned evicting) {
   std::uint64_t freed = 0;
-  const std::uint64_t blocks = vm.table.blocks();
-  const auto go_round = [&](bool also_copies, bool registered) {
-    const std::uint64_t start = vm.reclaim_hand.load(std::memory_order_relaxed) % blocks;
-    block_index hand{start};
-    freed += reclaim_blocks(vm, hand, blocks, {wanted - freed, also_copies, registered, evicting});
-    if (freed < wanted) {
-      hand = {0};
-      freed += reclaim_blocks(vm, hand, start, {wanted - freed, also_copies, registered, evicting});
-    }
-    vm.reclaim_hand.store(hand.value, std::memory_order_relaxed);
-  };
-  for (const bool also_copies : {false, true})
-    if (freed < wanted) go_round(also_copies, false);
-  // Last what is registered, which comes later: a block at a time, so that no more is unregistered than has to be.
-  if (vm.registered == nullptr || vm.registered->registered_bytes() == 0) return freed;
-  for (const bool also_copies : {false, true})
-    if (freed < wanted) go_round(also_copies, true);
+  for (const bool also_copies : {false, true}) {
+    if (freed >= wanted) break;
+    go_round(vm, [&](block_index index, block& b) {
+      freed += reclaim_block(vm, index, b, wanted - freed, {also_copies, evicting});
+      return freed < wanted;
+    });
+  }
+  if (freed < wanted) make_one_loose(vm, evicting);
   return freed;
 }
 

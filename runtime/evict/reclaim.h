@@ -7,10 +7,12 @@
 namespace gm {
 
 // The extent is retired and has no references. Its pages are given back everywhere and its addresses are free again;
-// when a move still copies some of them, or the system refuses, the extent is put aside and tried again after later
-// moves and frees. Any thread, no lock held; waits for nothing.
+// when a move still copies some of them, their memory is registered, or the system refuses, the extent is put aside and
+// tried again after later moves and frees. Any thread, no lock held; waits for nothing.
 void reclaim(vm_object&, extent&);
 void retry_deferred_frees(vm_object&);
+// For the registrar, of an extent that was put aside with it. False: memory of it is still registered.
+bool retry_free(vm_object&, extent&);
 
 // Makes room in the host's budget: memory of pages that are not valid on the host first, then host copies that a device
 // holds too; not what a scope on the host is using. Takes from the blocks in turn, so that nobody's pages are always

@@ -117,7 +117,11 @@ bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_ind
       if (begun) clean_pages += count_pages(b.node(device.node).valid & ~home & b.allocated);
     }
     if (begun && home != no_pages) break;
-    if (s == status::no_memory && m != nullptr && reclaim_host_pages(vm, count_pages(home), device.node) != 0) continue;
+    // One search of all host memory a round is enough to know that there is none.
+    const bool has_searched = all.failure.load(std::memory_order_relaxed) == GM_ERROR_NO_MEMORY;
+    if (s == status::no_memory && m != nullptr && !has_searched &&
+        reclaim_host_pages(vm, count_pages(home), device.node) != 0)
+      continue;
     if (m != nullptr) moves.give_back(m);
     if (s != status::ok) all.failure.store(static_cast<int>(s), std::memory_order_relaxed);
     return begun;
@@ -153,6 +157,7 @@ bool strike_block(vm_object& vm, device_node& device, block_index index) {
 std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t& count,
                            std::uint32_t frames, status& failure) {
   write_backs all;
+  all.failure.store(static_cast<int>(failure), std::memory_order_relaxed);
   std::uint32_t clean[64] = {};
   std::size_t begun = 0;
   std::uint32_t promised = 0;

@@ -111,17 +111,14 @@ void finish(move_pool& pool, move* m, status result) {
   }
   b.busy.notify_all();
   vm.submissions.happened();
-  if (m->own_stream) {
-    // Once on either side: who sees that the copy is gone sees that something has changed, and who still saw it is
-    // woken.
-    vm.starved.changed(*vm.cpu);
-    vm.own_work.fetch_sub(1);
-    vm.starved.changed(*vm.cpu);
-  }
-  vm.room_changes.happened();
+  // What frees give back was waited for as part of the copy.
+  if (vm.deferred_frees.load(std::memory_order_acquire) != 0) vm.retry_deferred_frees(vm);
+  if (m->own_stream)
+    vm.own_work_ended();
+  else
+    vm.room_changes.happened();
   if (m->done != nullptr) m->done(m->owner, *m, result);
   pool.give_back(m);
-  if (vm.deferred_frees.load(std::memory_order_acquire) != 0) vm.retry_deferred_frees(vm);
   vm.moves_in_flight.fetch_sub(1, std::memory_order_release);
 }
 

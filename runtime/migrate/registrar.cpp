@@ -34,11 +34,13 @@ void registrar::stop() {
 // ---- Those who move and free ---------------------------------------------------------------------------------------
 
 void registrar::copied_locked(block_index index, block& b, unsigned pages) {
-  if (refused_.load(std::memory_order_relaxed) || b.host_memory != registration::none || b.backed != all_pages) return;
+  if (b.host_memory != registration::none || b.backed != all_pages) return;
   constexpr std::uint32_t most = std::numeric_limits<std::uint16_t>::max();
   b.copied_pages = static_cast<std::uint16_t>(std::min(b.copied_pages + pages, most));
   if (!worth_registering(b.copied_pages)) return;
   b.copied_pages = 0;
+  for (std::uint32_t left = pass_over_.load(std::memory_order_relaxed); left != 0;)
+    if (pass_over_.compare_exchange_weak(left, left - 1, std::memory_order_relaxed)) return;
   {
     lock_guard guard(lock_);
     if (offered_count_ == offered_.size()) return;
@@ -61,6 +63,15 @@ bool registrar::retire_locked(block_index index, block& b) {
   return true;
 }
 
+void registrar::free_later(extent& e) {
+  vm_.own_work.fetch_add(1);
+  {
+    lock_guard guard(lock_);
+    frees_.push_back(e);
+  }
+  wanted_.happened();
+}
+
 bool host_memory_is_loose_locked(const vm_object& vm, block_index index, block& b) {
   if (b.host_memory == registration::none) return true;
   (void)vm.registered->retire_locked(index, b);
@@ -75,6 +86,8 @@ void registrar::work() {
     block_index index;
     if (take_retired(index))
       unregister_block(index);
+    else if (work_off_frees())
+      continue;
     else if (stopping_.load())
       return;
     else if (take_offered(index))
@@ -109,12 +122,15 @@ bool registrar::take_offered(block_index& index) {
 }
 
 void registrar::register_block(block_index index) {
+  if (!charge()) return;
   block& b = vm_.table.at(index);
   {
     block_guard guard(b.lock);
     // It was offered some time ago. A free that is reclaiming it has looked already, and counts on its staying loose.
-    if (b.host_memory != registration::none || b.backed != all_pages || b.allocated != all_pages) return;
-    if (!charge()) return;
+    if (b.host_memory != registration::none || b.backed != all_pages || b.allocated != all_pages) {
+      registered_.fetch_sub(1);
+      return;
+    }
     b.host_memory = registration::registering;
     vm_.own_work.fetch_add(1);
   }
@@ -127,7 +143,8 @@ void registrar::register_block(block_index index) {
     registered_.fetch_sub(1);
     refuse(last_error());
   }
-  tell();
+  work_off_frees();
+  vm_.own_work_ended();
 }
 
 // One more block within the budget, and room to retire it later.
@@ -158,7 +175,7 @@ bool registrar::call_backends(block_index index) {
 }
 
 void registrar::refuse(const char* why) {
-  refused_.store(true, std::memory_order_relaxed);
+  pass_over_.store(offers_passed_over, std::memory_order_relaxed);
   if (warned_) return;
   warned_ = true;
   log_line(
@@ -179,18 +196,27 @@ void registrar::unregister_block(block_index index) {
   }
   registered_.fetch_sub(1);
   retired_count_.fetch_sub(1);
-  refused_.store(false, std::memory_order_relaxed);
-  tell();
+  pass_over_.store(0, std::memory_order_relaxed);
+  work_off_frees();  // what this gives back was waited for as part of the unregistering
+  vm_.own_work_ended();
 }
 
-// As the end of a copy is told (move.cpp): on either side, so that who sees it gone sees that something has changed.
-// Frees look again when all that was retired is loose: one of them may be of many blocks.
-void registrar::tell() {
-  vm_.starved.changed(*vm_.cpu);
-  vm_.own_work.fetch_sub(1);
-  vm_.starved.changed(*vm_.cpu);
-  vm_.room_changes.happened();
-  if (!is_unregistering() && vm_.deferred_frees.load(std::memory_order_acquire) != 0) vm_.retry_deferred_frees(vm_);
+// Those that are first, as long as their memory is loose. False: there are none.
+bool registrar::work_off_frees() {
+  for (bool any = false;; any = true) {
+    extent* next = nullptr;
+    {
+      lock_guard guard(lock_);
+      next = frees_.pop_front();
+    }
+    if (next == nullptr) return any;
+    if (!vm_.retry_free(vm_, *next)) {
+      lock_guard guard(lock_);
+      frees_.push_front(*next);
+      return any;
+    }
+    vm_.own_work_ended();
+  }
 }
 
 }  // namespace gm

@@ -57,24 +57,29 @@ class registrar {
   void copied_locked(block_index, block&, unsigned pages);
   // Under the block's lock. False: it is not registered, or a copy is in flight.
   bool retire_locked(block_index, block&);
+  // A free whose memory was registered and is retired: carried out when it is loose. Counts as own_work meanwhile.
+  void free_later(extent&);
 
  private:
   void work();
   bool take_retired(block_index&);
+  bool work_off_frees();
   bool take_offered(block_index&);
   void register_block(block_index);
   void unregister_block(block_index);
   bool charge();
   bool call_backends(block_index);
   void refuse(const char* why);
-  void tell();
 
   vm_object& vm_;
   std::vector<backend> backends_;  // those that know registering
   std::uint64_t budget_ = 0;       // blocks
   std::atomic<std::uint64_t> registered_{0};
-  std::atomic<bool> refused_{false};  // nothing is offered before something has been unregistered
-  bool warned_ = false;               // the thread's own
+  // So many blocks more are not offered, unless something is unregistered first: by then what others have locked may be
+  // less.
+  static constexpr std::uint32_t offers_passed_over = 256;
+  std::atomic<std::uint32_t> pass_over_{0};
+  bool warned_ = false;  // the thread's own
 
   mutex<lock_rank::registrar> lock_;
   std::array<block_index, 256> offered_{};  // a ring: what does not fit is offered again when it has been copied again
@@ -83,6 +88,7 @@ class registrar {
   std::vector<block_index> retired_;  // has room for all that are registered, so that retiring allocates nothing
   std::size_t retired_first_ = 0;
   std::atomic<std::uint32_t> retired_count_{0};
+  extent_queue frees_;  // in the order in which their memory becomes loose
   event wanted_;
   std::atomic<bool> stopping_{false};
   thread thread_;

@@ -28,11 +28,36 @@ struct extent {
   std::uint64_t pages = 0;
   std::uint32_t references = 0;  // of operations in flight
   bool retired = false;
+  extent* next = nullptr;  // in an extent_queue
 
   byte_range bytes() const { return {offset_of(first), offset_of(first) + pages * page_bytes}; }
   bool whole_blocks() const { return pages >= pages_per_block; }
   block_index first_block() const { return block_of(first); }
   std::uint64_t blocks() const { return whole_blocks() ? pages / pages_per_block : 1; }
+};
+
+// Extents that wait for the same thing, first in first out. No locks.
+struct extent_queue {
+  extent* first = nullptr;
+  extent* last = nullptr;
+
+  void push_back(extent& e) {
+    e.next = nullptr;
+    (last != nullptr ? last->next : first) = &e;
+    last = &e;
+  }
+  void push_front(extent& e) {
+    e.next = first;
+    first = &e;
+    if (last == nullptr) last = &e;
+  }
+  extent* pop_front() {
+    extent* e = first;
+    if (e == nullptr) return nullptr;
+    first = e->next;
+    if (first == nullptr) last = nullptr;
+    return e;
+  }
 };
 
 class extent_map {

@@ -41,7 +41,7 @@ class vm_object {
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
   // Of those, the ones on the runtime's own copy streams, and host memory that is being registered or unregistered:
-  // they end whatever the program does. Lowered before room_changes rises.
+  // they end whatever the program does. So do frees of such memory, and whoever works off frees that were put aside.
   std::atomic<std::uint64_t> own_work{0};
   // Null where no host memory is registered with copy engines.
   gm::registrar* registered = nullptr;
@@ -51,15 +51,30 @@ class vm_object {
   // Rises whenever a move has been handed to its backend, or has ended: who wants to plan on one in flight waits for
   // it.
   event submissions;
-  // Frees that a move in flight holds up, and who carries them out when a move has ended.
-  std::atomic<std::uint64_t> deferred_frees{0};
+  // Frees that have been put aside: here those that a move in flight holds up, and who carries them out when a move has
+  // ended; with the registrar those of memory that is being unregistered.
+  std::atomic<std::uint64_t> deferred_frees{0};  // all of them
   void (*retry_deferred_frees)(vm_object&) = nullptr;
+  bool (*retry_free)(vm_object&, extent&) = nullptr;
+  mutex<lock_rank::deferred> deferred_lock;
+  extent_queue deferred;
+  std::atomic<std::uint32_t> deferred_events{0};  // reasons to try them again
+  std::atomic<bool> deferred_retrying{false};     // somebody does, and looks for further reasons when through
 
   // Faults that wait for host memory, and the count of what may have brought some.
   starved_faults starved;
   // Where reclaim_host_pages() goes on looking: what it has taken from last is asked last again.
   std::atomic<std::uint64_t> reclaim_hand{0};
 
+  // Work that was counted in own_work is over. Who waits is told on either side: who sees it gone sees that something
+  // has changed, and who still saw it is woken.
+  void own_work_ended() {
+    starved.changed(*cpu);
+    room_changes.happened();
+    own_work.fetch_sub(1);
+    starved.changed(*cpu);
+    room_changes.happened();
+  }
   // Pages that were charged to the budget are gone. May be called under a block's lock.
   void uncharge_host(std::uint64_t pages) {
     host.uncharge(pages);

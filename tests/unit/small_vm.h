@@ -37,6 +37,7 @@ class small_vm : public testing::Test {
     kernel = std::make_unique<fake_user_mapping>(vm->memory);
     vm->cpu = kernel.get();
     vm->retry_deferred_frees = retry_deferred_frees;
+    vm->retry_free = retry_free;
     vm->nodes = 1 + how.devices;
     ASSERT_EQ(vm->table.create(arena_bytes, vm->nodes, vm->stats.metadata_bytes), status::ok);
     vm->extents.create(arena_bytes, vm->memory.user_base());
