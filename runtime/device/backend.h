@@ -50,7 +50,8 @@ enum capability : std::uint32_t {
   has_window = 1u << 0,       // set: pieces stand at window_base + offset.   clear: anywhere, contiguous
   has_host_launch = 1u << 1,  // set: kernels are host code, launch() works.  clear: launch is null
   has_peer_copies = 1u << 2,  // set: copies between devices of this backend. clear: the runtime goes through the host
-  has_native_streams = 1u << 3,   // set: stream_from_native and stream_native work. clear: both are null
+  has_native_streams = 1u << 3,     // set: stream_from_native and stream_native work. clear: both are null
+  registers_host_memory = 1u << 5,  // set: host_register and host_unregister work, and wait for no work of the device
   may_share_addresses = 1u << 4,  // set: the window is the device's alone, and the host may map memory of its own over
                                   //      the same numbers, until device_close. clear: the host keeps away from it
 };
@@ -180,15 +181,14 @@ struct backend_table {
   // on the host.
   fence (*running_unit)(std::int32_t thread);
 
-  // Optional: null where host memory is as good as any other. Makes host memory one that all devices of the backend
-  // copy from and to directly, at full speed. Whole OS pages, which exist and stay; ranges do not overlap.
-  // GM_ERROR_NO_MEMORY, GM_ERROR_PERMISSION: too much is locked already; copies work as before.
+  // Where all devices of the backend have registers_host_memory; else null, or not to be called. Makes host memory one
+  // that all devices of the backend copy from and to directly, at full speed. Whole OS pages, which exist and stay;
+  // ranges do not overlap. GM_ERROR_NO_MEMORY, GM_ERROR_PERMISSION: too much is locked already; copies work as before.
   gm_status (*host_register)(backend*, void* memory, std::size_t bytes);
   // The range that begins there, if one is registered, and which no queued work uses: work queued from now on does not
   // use it directly. Waits for nothing and allocates nothing. Null where host_register is.
   void (*host_retire)(backend*, void* memory);
-  // A range that was registered (of another, nothing) and that no queued work uses any more. May wait for the device.
-  // Never fails.
+  // A range that was registered (of another, nothing) and that no queued work uses any more. Never fails.
   void (*host_unregister)(backend*, void* memory, std::size_t bytes);
 
   // For tests; null where a backend cannot. n = 0 turns it off.

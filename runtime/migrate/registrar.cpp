@@ -15,12 +15,19 @@ status registrar::start(const std::vector<backend>& backends, std::uint64_t budg
   budget_ = budget_bytes / block_bytes;
   if (budget_ == 0) return status::ok;
   for (const backend& each : backends)
-    if (each.api->host_register != nullptr) backends_.push_back(each);
+    if (registers(*each.api)) backends_.push_back(each);
   if (backends_.empty()) return status::ok;
   const status s = thread_.start(
       "gmem-registrar", any_cpu, [](void* self) { static_cast<registrar*>(self)->work(); }, this);
   if (s == status::ok) vm_.registered = this;
   return s;
+}
+
+bool registrar::registers(const device::backend_table& api) const {
+  bool all = api.host_register != nullptr;
+  for (unsigned n = 1; n < vm_.nodes; ++n)
+    if (vm_.device(n).api == &api) all = all && (vm_.device(n).info.capabilities & device::registers_host_memory) != 0;
+  return all;
 }
 
 void registrar::stop() {

@@ -13,8 +13,8 @@
 // memory is loose. Until then the state counts as work of the runtime's own (vm_object::own_work), which ends whatever
 // the program does; its end is told as that of a copy is, so whoever met the block in a passing state looks again.
 //
-// Calls of a driver may take long, or wait for the device: one thread makes them all, with no lock held, and nobody
-// waits for that thread under a lock or in a fault.
+// Calls of a driver take long: one thread makes them all, with no lock held, and nobody waits for that thread under a
+// lock or in a fault. Drivers whose calls wait for work of the device are not asked (device/gpu/registering_probe.h).
 // Locking: a block's state is guarded by its lock; the lists by rank registrar. Threads: any.
 #pragma once
 
@@ -61,6 +61,7 @@ class registrar {
   void free_later(extent&);
 
  private:
+  bool registers(const device::backend_table&) const;
   void work();
   bool take_retired(block_index&);
   bool work_off_frees();

@@ -51,6 +51,10 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.leaks = on;
   else if (name == "delay_us")
     machine.delay_us_max = static_cast<std::uint32_t>(value);
+  else if (name == "unlock_waits")
+    machine.unlock_waits = on;
+  else if (name == "unlock_us")
+    machine.unlock_us = static_cast<std::uint32_t>(value);
   else {
     std::fprintf(stderr, "GM_FAKE_GPU: unknown word %s\n", name.c_str());
     std::abort();

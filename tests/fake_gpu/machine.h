@@ -50,6 +50,8 @@ struct description {
   bool pins = true;    // off: there is no pinned memory to be allocated
   bool leaks = false;  // what goes to a device address also appears at the host's
   std::uint32_t delay_us_max = 0;
+  bool unlock_waits = false;    // for everything in all streams, as one of the real ones does
+  std::uint32_t unlock_us = 0;  // how long it takes
 };
 
 // Functions that can be made to fail.
@@ -151,6 +153,7 @@ bool is_lost(int device);
 code loss_of(int device);
 void lose(int device, code why);
 void submit(stream* on, std::function<code()> work);
+void drain_all();
 // Null when the memory is not locked. Else it is in use for as long as the result lives: unlocking it then, or having
 // its pages taken away, ends the program.
 std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes);

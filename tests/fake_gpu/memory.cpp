@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <thread>
 
 #include "fake_gpu/machine.h"
 #include "fake_gpu/world.h"
@@ -259,6 +261,8 @@ code lock_host(void* memory, std::size_t bytes) {
 
 code unlock_host(void* memory) {
   world& w = the_world();
+  if (w.machine.unlock_waits) drain_all();
+  if (w.machine.unlock_us != 0) std::this_thread::sleep_for(std::chrono::microseconds(w.machine.unlock_us));
   const std::scoped_lock lock(w.mutex);
   if (unlock_range_locked(w, reinterpret_cast<std::uint64_t>(memory)) == 0) return leave(code::invalid_value);
   --w.alive.locked_ranges;

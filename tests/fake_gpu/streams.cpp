@@ -82,11 +82,19 @@ code create_stream(stream** result) {
   made->random.seed(seed.fetch_add(1));
   made->thread = std::thread(run, made);
   change_alive(&census::streams, 1);
+  {
+    const std::scoped_lock lock(the_world().mutex);
+    the_world().streams.insert(made);
+  }
   *result = made;
   return code::ok;
 }
 
 code destroy_stream(stream* which) {
+  {
+    const std::scoped_lock lock(the_world().mutex);
+    the_world().streams.erase(which);
+  }
   {
     const std::scoped_lock lock(which->mutex);
     which->is_ending = true;
@@ -96,6 +104,16 @@ code destroy_stream(stream* which) {
   change_alive(&census::streams, -1);
   delete which;
   return code::ok;
+}
+
+// While no stream is destroyed.
+void drain_all() {
+  std::set<stream*> all;
+  {
+    const std::scoped_lock lock(the_world().mutex);
+    all = the_world().streams;
+  }
+  for (stream* each : all) drain(each);
 }
 
 code synchronize_stream(stream* which) { return leave(drain(which)); }

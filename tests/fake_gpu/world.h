@@ -36,6 +36,7 @@ struct world {
   std::mutex mutex;
   description machine;
   census alive{};
+  std::set<stream*> streams;
   std::array<std::uint64_t, devices_max> used_bytes{};
   std::map<std::uint64_t, mapping> mappings;            // by address
   std::map<std::uint64_t, std::uint64_t> reservations;  // base -> bytes

@@ -16,6 +16,7 @@
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
+#include "device/gpu/registering_probe.h"
 #include "device/parts/running_units.h"
 
 namespace gm::device {
@@ -117,6 +118,7 @@ gm_status open_on_device(device& made, std::size_t device_count) {
     return status;
   }
   made.owner->chunks.open();
+  made.registers_beside_work = gpu::registers_beside_work(made);
   return GM_OK;
 }
 
@@ -148,8 +150,9 @@ gm_status device_info_get(device* which, device_info* result) {
   const vendor::error error = vendor::memory_of(which->context, &result->free_bytes, &result->total_bytes);
   if (error != vendor::success) return which->failed(error, "asking for a device's memory");
   result->free_bytes = std::min(result->total_bytes, result->free_bytes + which->memory.idle_bytes());
-  result->capabilities =
-      has_native_streams | has_peer_copies | (which->memory.has_window() ? has_window | may_share_addresses : 0u);
+  result->capabilities = has_native_streams | has_peer_copies |
+                         (which->memory.has_window() ? has_window | may_share_addresses : 0u) |
+                         (which->registers_beside_work ? registers_host_memory : 0u);
   result->window_base = which->memory.window_base();
   return GM_OK;
 }

@@ -33,6 +33,7 @@ struct device {
   gpu::event_pool events;
   gpu::gpu_memory memory;
   stream_failure loss;
+  bool registers_beside_work = false;
 
   // The status of an error that the API has just returned; a final one loses the device.
   gm_status failed(gpu::vendor::error error, const char* what) noexcept {

@@ -96,6 +96,22 @@ TEST_F(contiguous_room, a_pinned_piece_stays_and_the_scope_is_refused) {
   expect_contents();
 }
 
+// Three frames on either side of the pinned two: of three allocations of two frames one finds no place, ever.
+TEST_F(contiguous_room, where_nothing_can_help_it_says_so) {
+  ASSERT_EQ(gm_pin(middle, 2 * block, 1), GM_OK) << gm_last_error();
+  gm_access three[3];
+  for (gm_access& each : three) each = {make_written(2 * block, 70), 2 * block, GM_READ};
+  gm_scope scope = nullptr;
+  EXPECT_EQ(gm_access_begin(s, three, 3, &scope), GM_ERROR_NO_MEMORY) << "and does not try for ever";
+  expect_valid();
+  for (const gm_access& each : three) EXPECT_EQ(static_cast<const byte*>(each.ptr)[page], 71);
+  ASSERT_EQ(gm_unpin(middle, 2 * block, 1), GM_OK);
+  ASSERT_EQ(gm_access_begin(s, three, 3, &scope), GM_OK) << gm_last_error();
+  end(scope);
+  finish(s);
+  expect_contents();
+}
+
 TEST_F(contiguous_room, an_open_scope_of_ones_own_in_the_way_is_an_error_that_ends_with_it) {
   gm_scope reader = begin(s, middle, page, GM_READ);
   gm_scope scope = nullptr;

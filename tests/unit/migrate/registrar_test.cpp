@@ -408,6 +408,26 @@ TEST_F(registering, any_number_can_be_retired_at_once) {
   EXPECT_TRUE(soon([&] { return keeper->registered_bytes() == 0; }));
 }
 
+TEST_F(registering, blocks_are_made_loose_in_turn) {
+  for (const std::uint64_t block : {0, 1, 2, 3}) {
+    register_block(block);
+    copy(block, 1);
+  }
+  std::string order;
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(reclaim_host_pages(*vm, 1, host_node), 0U);
+    for (std::uint64_t block = 0; block < 4; ++block) {
+      if (state(block) == registration::registered) continue;
+      order += std::to_string(block);
+      ASSERT_TRUE(becomes(block, registration::none));
+      copy(block, host_node);
+      copy(block, 1);
+      ASSERT_TRUE(becomes(block, registration::registered));
+    }
+  }
+  EXPECT_EQ(order, "012301");
+}
+
 TEST_F(registering, one_backend_of_two_is_enough) {
   keeper.reset();
   driver second;
