@@ -323,7 +323,7 @@ INSTANTIATE_TEST_SUITE_P(fake_gpu, registered_random,
                                          pressure{"small_budget", "delay_us=20", 24 * mib, 4 * mib, true},
                                          pressure{"two_devices", "devices=2,memory=8M", 18 * mib, 18 * mib, true},
                                          pressure{"no_pinned_memory", "pins=0", 24 * mib, 24 * mib, true},
-                                         pressure{"slow_to_unlock", "unlock_us=300", 20 * mib, 20 * mib, true},
+                                         pressure{"slow_to_unlock", "unlock_us=300,delay_us=1000", 20 * mib, 20 * mib, true},
                                          pressure{"no_window", "maps=0", 24 * mib, 24 * mib, true}),
                          [](const auto& which) { return std::string(which.param.name); });
 
