@@ -50,10 +50,11 @@ enum capability : std::uint32_t {
   has_window = 1u << 0,       // set: pieces stand at window_base + offset.   clear: anywhere, contiguous
   has_host_launch = 1u << 1,  // set: kernels are host code, launch() works.  clear: launch is null
   has_peer_copies = 1u << 2,  // set: copies between devices of this backend. clear: the runtime goes through the host
-  has_native_streams = 1u << 3,     // set: stream_from_native and stream_native work. clear: both are null
-  registers_host_memory = 1u << 5,  // set: host_register and host_unregister work, and wait for no work of the device
+  has_native_streams = 1u << 3,   // set: stream_from_native and stream_native work. clear: both are null
   may_share_addresses = 1u << 4,  // set: the window is the device's alone, and the host may map memory of its own over
                                   //      the same numbers, until device_close. clear: the host keeps away from it
+  // set: host_register and host_unregister work, and wait for no work of the device. clear: they are not called
+  registers_host_memory = 1u << 5,
 };
 
 struct backend_options {
