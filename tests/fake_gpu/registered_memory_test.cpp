@@ -317,15 +317,15 @@ TEST_P(registered_random, nothing_is_lost_and_nothing_stays) {
   EXPECT_GT(gpu->direct_copies(), direct);
 }
 
-INSTANTIATE_TEST_SUITE_P(fake_gpu, registered_random,
-                         testing::Values(pressure{"roomy", "", 64 * mib, 0},
-                                         pressure{"tight", "memory=12M", 17 * mib, 17 * mib, true},
-                                         pressure{"small_budget", "delay_us=20", 24 * mib, 4 * mib, true},
-                                         pressure{"two_devices", "devices=2,memory=8M", 18 * mib, 18 * mib, true},
-                                         pressure{"no_pinned_memory", "pins=0", 24 * mib, 24 * mib, true},
-                                         pressure{"slow_to_unlock", "unlock_us=300,delay_us=1000", 20 * mib, 20 * mib, true},
-                                         pressure{"no_window", "maps=0", 24 * mib, 24 * mib, true}),
-                         [](const auto& which) { return std::string(which.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    fake_gpu, registered_random,
+    testing::Values(pressure{"roomy", "", 64 * mib, 0}, pressure{"tight", "memory=12M", 17 * mib, 17 * mib, true},
+                    pressure{"small_budget", "delay_us=20", 24 * mib, 4 * mib, true},
+                    pressure{"two_devices", "devices=2,memory=8M", 18 * mib, 18 * mib, true},
+                    pressure{"no_pinned_memory", "pins=0", 24 * mib, 24 * mib, true},
+                    pressure{"slow_to_unlock", "unlock_us=300,delay_us=1000", 20 * mib, 20 * mib, true},
+                    pressure{"no_window", "maps=0", 24 * mib, 24 * mib, true}),
+    [](const auto& which) { return std::string(which.param.name); });
 
 }  // namespace
 }  // namespace gm::test
