@@ -125,7 +125,7 @@ device_name() {
   esac
 }
 name=$(device_name | tr -cs 'A-Za-z0-9' '-' | sed 's/^-*//; s/-*$//' | tr 'A-Z' 'a-z')
-base=$results/${name:-$vendor}-$(date -u +%Y-%m-%d)
+base=$results/${name:-$vendor}-$(date -u +%Y-%m-%d-%H%M)
 log=$base.txt
 failed=0
 
@@ -137,7 +137,7 @@ run() {
   shift
   heading "$what"
   started=$(date +%s)
-  timeout "$seconds" "$@" >>"$log" 2>&1
+  timeout -k 5 "$seconds" "$@" >>"$log" 2>&1
   status=$?
   case $status in
     0) verdict=ok ;;
@@ -158,16 +158,16 @@ facts() {
   grep -E 'MemTotal|HugePages_Total' /proc/meminfo
   case $vendor in
     cuda)
-      nvidia-smi
-      nvidia-smi --format=csv \
+      timeout -k 5 30 nvidia-smi
+      timeout -k 5 30 nvidia-smi --format=csv \
         --query-gpu=name,driver_version,memory.total,memory.free,pcie.link.gen.current,pcie.link.width.current
       ;;
     hip)
-      rocminfo 2>/dev/null | head -n 80
+      timeout -k 5 30 rocminfo 2>/dev/null | head -n 80
       cat /sys/module/amdgpu/version 2>/dev/null
       ;;
   esac
-  GM_LOG=info "./${prefix}sample_saxpy" 2>&1 | head -n 20
+  GM_LOG=info timeout -k 5 60 "./${prefix}sample_saxpy" 2>&1 | head -n 20
 }
 
 : >"$log"
@@ -187,6 +187,7 @@ for sample in ./"${prefix}"sample_*; do
     echo "$(basename "$sample"): skipped: this machine lacks ${missing% }" | tee -a "$log"
   fi
 done
+[ "$seconds" -ge 240 ] || seconds=240  # it is many steps in one
 run "comparison with other ways" "$bench" --json "$base.json" --table "$base.md"
 [ ! -f "$base.md" ] || cat "$base.md"
 say "$failed failed; results are $base.txt, .json and .md"

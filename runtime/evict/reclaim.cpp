@@ -99,15 +99,8 @@ extent* next_deferred(vm_object& vm) {
   return vm.deferred.pop_front();
 }
 
-bool any_deferred(vm_object& vm) {
-  lock_guard guard(vm.deferred_lock);
-  return vm.deferred.first != nullptr;
-}
-
 // Each free that waits for copies once.
 void retry_each_once(vm_object& vm) {
-  if (!any_deferred(vm)) return;
-  vm.own_work.fetch_add(1);
   extent_queue again;
   while (extent* e = next_deferred(vm)) {
     const held_by holder = try_reclaim(vm, *e);
@@ -119,7 +112,6 @@ void retry_each_once(vm_object& vm) {
       again.push_back(*e);
   }
   while (extent* e = again.pop_front()) put_aside(vm, *e, held_by::copies);
-  vm.own_work_ended();
 }
 
 }  // namespace
@@ -148,16 +140,19 @@ bool retry_free(vm_object& vm, extent& e) {
   return true;
 }
 
-// One thread at a time. A move that ends while an extent is off the queue finds nothing to try: who has it tries again.
+// One thread at a time. A move that ends while an extent is off the queue finds nothing to try: who has it tries again,
+// and counts as work that ends until there is no reason left.
 void retry_deferred_frees(vm_object& vm) {
+  vm.own_work.fetch_add(1);
   vm.deferred_events.fetch_add(1);
   for (;;) {
-    if (vm.deferred_retrying.exchange(true)) return;
+    if (vm.deferred_retrying.exchange(true)) break;
     const std::uint32_t seen = vm.deferred_events.load();
     retry_each_once(vm);
     vm.deferred_retrying.store(false);
-    if (vm.deferred_events.load() == seen) return;
+    if (vm.deferred_events.load() == seen) break;
   }
+  vm.own_work_ended();
 }
 
 namespace {

@@ -14,8 +14,14 @@ namespace gm {
 status registrar::start(const std::vector<backend>& backends, std::uint64_t budget_bytes) {
   budget_ = budget_bytes / block_bytes;
   if (budget_ == 0) return status::ok;
-  for (const backend& each : backends)
-    if (registers(*each.api)) backends_.push_back(each);
+  for (const backend& each : backends) {
+    if (registers(*each.api))
+      backends_.push_back(each);
+    else if (each.api->host_register != nullptr)
+      log_line(log_level::info,
+               "%s: no host memory is registered: the driver would wait for the device, or would not say",
+               each.api->name);
+  }
   if (backends_.empty()) return status::ok;
   const status s = thread_.start(
       "gmem-registrar", any_cpu, [](void* self) { static_cast<registrar*>(self)->work(); }, this);

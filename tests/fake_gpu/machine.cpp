@@ -51,6 +51,8 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.leaks = on;
   else if (name == "delay_us")
     machine.delay_us_max = static_cast<std::uint32_t>(value);
+  else if (name == "free_waits")
+    machine.free_waits = on;
   else if (name == "unlock_waits")
     machine.unlock_waits = on;
   else if (name == "unlock_us")

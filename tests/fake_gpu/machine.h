@@ -50,6 +50,7 @@ struct description {
   bool pins = true;    // off: there is no pinned memory to be allocated
   bool leaks = false;  // what goes to a device address also appears at the host's
   std::uint32_t delay_us_max = 0;
+  bool free_waits = false;      // freeing and unmapping device memory, for everything in all streams
   bool unlock_waits = false;    // for everything in all streams, as one of the real ones does
   std::uint32_t unlock_us = 0;  // how long it takes
 };

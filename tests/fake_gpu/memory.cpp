@@ -157,6 +157,7 @@ code allocate(std::uint64_t bytes, std::uint64_t* address) {
 
 code free_memory(std::uint64_t address) {
   world& w = the_world();
+  if (w.machine.free_waits) drain_all();
   const std::scoped_lock lock(w.mutex);
   const auto found = w.mappings.find(address);
   if (found == w.mappings.end() || !found->second.is_allocation) return leave(code::invalid_value);
@@ -227,6 +228,7 @@ code map(std::uint64_t address, std::uint64_t bytes, physical* which) {
 
 code unmap(std::uint64_t address, std::uint64_t bytes) {
   world& w = the_world();
+  if (w.machine.free_waits) drain_all();
   const std::scoped_lock lock(w.mutex);
   const auto found = w.mappings.find(address);
   if (found == w.mappings.end() || found->second.is_allocation || found->second.bytes != bytes) {

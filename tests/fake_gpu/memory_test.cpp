@@ -131,6 +131,9 @@ TEST_F(gpu_memory_test, some_frames_are_kept_and_the_rest_given_back) {
   for (int i = 0; i < 80; ++i) pieces.push_back(create_piece());
   EXPECT_EQ(gpu->count().frames, 80);
   for (const piece& each : pieces) destroy_piece(each);
+  EXPECT_EQ(info(devices[0]).free_bytes, info(devices[0]).total_bytes) << "also while they are on their way back";
+  for (int i = 0; i < 10'000 && gpu->count().mappings != 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_GT(gpu->count().frames, 0);
   EXPECT_LT(gpu->count().frames, 80);
   EXPECT_EQ(gpu->count().mappings, 0);

@@ -226,6 +226,40 @@ TEST_F(gpu_runtime_test, a_call_that_touches_another_streams_scope_just_waits) {
   EXPECT_EQ(p[0], 9);
 }
 
+// ---- Drivers that wait when memory is given back
+// ---------------------------------------------------------------------
+
+class gpu_waiting_free_test : public gpu_runtime_test, public testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(fake_gpu, gpu_waiting_free_test, testing::Values("free_waits=1", "free_waits=1,maps=0"));
+
+// The free is carried out by a callback of the stream, and behind it stands a step that only the stream's thread takes.
+TEST_P(gpu_waiting_free_test, frees_behind_scopes_hold_up_no_stream) {
+  ASSERT_NO_FATAL_FAILURE(start_on(GetParam()));
+  gm_stream s = stream();
+  const auto nap = [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
+  for (int round = 0; round < 10; ++round) {
+    byte* const p = make_written(4 * mib);
+    ASSERT_EQ(gm_stream_call(s, nap, nullptr), GM_OK);
+    end(begin(s, p, 4 * mib, GM_READ_WRITE));
+    free(p);
+    ASSERT_EQ(gm_stream_call(s, nap, nullptr), GM_OK);
+  }
+  finish(s);
+}
+
+TEST_P(gpu_waiting_free_test, nor_do_copies_and_evictions) {
+  ASSERT_NO_FATAL_FAILURE(start_on(GetParam()));
+  gm_stream s = stream();
+  const std::vector<byte> source(4 * mib, 5);
+  for (int round = 0; round < 20; ++round) {
+    byte* const p = make(4 * mib);
+    ASSERT_EQ(gm_memcpy(p, source.data(), source.size(), 1, s), GM_OK) << gm_last_error();
+    end(begin(s, p, 4 * mib, GM_READ_WRITE));
+    if (round % 2 == 0) free(p);  // the others are evicted: five fit
+  }
+  finish(s);
+}
+
 // ---- Random work ---------------------------------------------------------------------------------------------------
 
 class gpu_random_test : public gpu_runtime_test, public testing::WithParamInterface<const char*> {};
@@ -299,7 +333,8 @@ TEST_P(gpu_random_test, memory_is_what_a_plain_array_says) {
 
 INSTANTIATE_TEST_SUITE_P(fake_gpu, gpu_random_test,
                          testing::Values("", "maps=0", "waits=0", "batches=0", "leaks=1", "devices=2",
-                                         "devices=2,peers=0", "devices=2,maps=0", "delay_us=30"));
+                                         "devices=2,peers=0", "devices=2,maps=0", "delay_us=30", "free_waits=1",
+                                         "free_waits=1,maps=0"));
 
 // ---- A lost device -------------------------------------------------------------------------------------------------
 

@@ -245,6 +245,7 @@ inline error destroy_stream(stream which) noexcept { return cudaStreamDestroy(wh
 inline error synchronize_stream(stream which) noexcept { return cudaStreamSynchronize(which); }
 
 inline error stream_is_whole(stream which) noexcept {
+  if (which == cudaStreamPerThread) return cudaErrorNotSupported;  // another one in each thread that uses it
   const error result = cudaStreamQuery(which);
   return result == cudaErrorNotReady ? success : result;
 }
@@ -272,7 +273,16 @@ inline error copy(const copy_run& run, stream on) noexcept {
 }
 
 // Runs of one direction, at most 64, whose host sides are registered.
+inline error copy_each(const copy_run* runs, std::size_t count, stream on) noexcept {
+  error result = success;
+  for (std::size_t i = 0; i < count && result == success; ++i) result = copy(runs[i], on);
+  return result;
+}
+
 inline error copy_batch(const copy_run* runs, std::size_t count, stream on) noexcept {
+  // Not for the default stream, which has no batches.
+  const bool is_legacy = on == nullptr || on == cudaStreamLegacy;
+  if (is_legacy) return copy_each(runs, count, on);
 #if CUDART_VERSION >= 12080
   constexpr std::size_t most = 64;
   void* destinations[most];
@@ -294,9 +304,7 @@ inline error copy_batch(const copy_run* runs, std::size_t count, stream on) noex
   return cudaMemcpyBatchAsync(destinations, sources, sizes, count, &attributes, &first, 1, &failed, on);
 #endif
 #else
-  error result = success;
-  for (std::size_t i = 0; i < count && result == success; ++i) result = copy(runs[i], on);
-  return result;
+  return copy_each(runs, count, on);
 #endif
 }
 

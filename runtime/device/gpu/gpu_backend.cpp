@@ -64,6 +64,7 @@ gm_status open(const backend_options* options, backend** result, std::uint32_t* 
 
 void shut(device& open) {
   const vendor::current here(open.context);
+  for (const auto& each : open.owner->streams) each->forget(open);
   open.memory.close();
   open.events.destroy_all();
 }

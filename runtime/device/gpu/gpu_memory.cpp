@@ -11,6 +11,7 @@
 
 #include "device/backend.h"
 #include "device/gpu/gpu_error.h"
+#include "device/parts/runner_thread.h"
 
 namespace gm::device::gpu {
 namespace {
@@ -28,7 +29,17 @@ gm_status gpu_memory::open(const vendor::context& context, bool may_map, std::ui
                            std::vector<int> peers) {
   context_ = context;
   peers_ = std::move(peers);
-  if (!may_map || window_bytes == 0) return GM_OK;
+  if (may_map && window_bytes != 0) {
+    if (const gm_status status = open_window(window_bytes); status != GM_OK) return status;
+  }
+  is_ending_ = false;
+  const gm_status status = start_runner_thread(
+      "gmem-pieces", [](void* self) { static_cast<gpu_memory*>(self)->thread_main(); }, this, thread_);
+  if (status != GM_OK) close();
+  return status;
+}
+
+gm_status gpu_memory::open_window(std::uint64_t window_bytes) {
   blocks_.reset(static_cast<block*>(std::calloc(window_bytes / frame_bytes, sizeof(block))));
   if (blocks_ == nullptr) return fail(GM_ERROR_NO_MEMORY, "no memory for a table of the window's blocks");
   idle_.reserve(idle_frames_max);
@@ -38,6 +49,14 @@ gm_status gpu_memory::open(const vendor::context& context, bool may_map, std::ui
 }
 
 void gpu_memory::close() noexcept {
+  if (thread_.joinable()) {
+    {
+      const std::scoped_lock lock(mutex_);
+      is_ending_ = true;
+    }
+    has_returned_.notify_all();
+    thread_.join();
+  }
   for (std::uint64_t i = 0; taken_ != 0; ++i) {
     if (!blocks_[i].is_taken) continue;
     ignore(vendor::unmap(window_base_ + i * frame_bytes, frame_bytes));
@@ -69,7 +88,7 @@ bool gpu_memory::window_works() noexcept {
   std::uint64_t address = 0;
   if (piece_create_in_window(window_bytes_ - frame_bytes, &address) != GM_OK) return false;
   const bool works = pattern_survives();
-  piece_destroy_in_window(window_bytes_ - frame_bytes);
+  piece_destroy(window_bytes_ - frame_bytes, 1, address);
   return works;
 }
 
@@ -112,6 +131,10 @@ gm_status gpu_memory::piece_create(std::uint64_t offset, std::uint32_t frames, s
   }
   std::uint64_t made = 0;
   if (error == vendor::success) error = vendor::allocate(bytes, &made);
+  while (error != vendor::success && wait_for_returned()) {
+    ignore(error);
+    error = vendor::allocate(bytes, &made);
+  }
   if (error != vendor::success) return fail_api(error, "allocating device memory");
   try {
     const std::scoped_lock lock(mutex_);
@@ -132,7 +155,8 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
   block& place = blocks_[offset / frame_bytes];
   vendor::memory frame = vendor::no_memory;
   {
-    const std::scoped_lock lock(mutex_);
+    std::unique_lock lock(mutex_);
+    has_taken_apart_.wait(lock, [&] { return !place.is_returned; });
     if (place.is_taken) return fail(GM_ERROR_INVALID_ARGUMENT, "offset %#llx has a piece already", ull(offset));
     place.is_taken = true;
     ++taken_;
@@ -142,6 +166,7 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
     }
   }
   gm_status status = frame == vendor::no_memory ? create_frame(&frame) : GM_OK;
+  while (status != GM_OK && wait_for_returned()) status = take_idle(&frame) ? GM_OK : create_frame(&frame);
   if (status == GM_OK) {
     status = map_frame(window_base_ + offset, frame);
     if (status != GM_OK) give_back_frame(frame);
@@ -172,31 +197,86 @@ gm_status gpu_memory::map_frame(std::uint64_t address, vendor::memory frame) noe
 }
 
 void gpu_memory::piece_destroy(std::uint64_t offset, std::uint32_t, std::uint64_t address) noexcept {
+  piece gone{address, frame_bytes, vendor::no_memory};
   if (has_window()) {
     if (address != window_base_ + offset || offset >= window_bytes_) no_such_piece(address);
-    piece_destroy_in_window(offset);
-    return;
-  }
-  {
     const std::scoped_lock lock(mutex_);
-    if (ranges_.erase(address) == 0) no_such_piece(address);
+    block& place = blocks_[offset / frame_bytes];
+    if (!place.is_taken || place.is_returned || place.frame == vendor::no_memory) no_such_piece(address);
+    gone.frame = std::exchange(place.frame, vendor::no_memory);
+    place.is_returned = true;
+  } else {
+    const std::scoped_lock lock(mutex_);
+    const auto found = ranges_.find(address);
+    if (found == ranges_.end()) no_such_piece(address);
+    gone.bytes = found->second;
+    ranges_.erase(found);
   }
-  ignore(vendor::free_memory(address));
+  return_piece(gone);
 }
 
-void gpu_memory::piece_destroy_in_window(std::uint64_t offset) noexcept {
-  block& place = blocks_[offset / frame_bytes];
-  vendor::memory frame = vendor::no_memory;
+// To the thread; done here while there is none (a window on trial), or when there is no memory to tell it.
+void gpu_memory::return_piece(const piece& gone) noexcept {
   {
     const std::scoped_lock lock(mutex_);
-    if (!place.is_taken || place.frame == vendor::no_memory) no_such_piece(window_base_ + offset);
-    frame = std::exchange(place.frame, vendor::no_memory);
+    returned_bytes_ += gone.bytes;
+    if (thread_.joinable()) {
+      try {
+        returned_.push_back(gone);
+        has_returned_.notify_one();
+        return;
+      } catch (const std::bad_alloc&) {
+      }
+    }
   }
-  ignore(vendor::unmap(window_base_ + offset, frame_bytes));
-  give_back_frame(frame);
+  take_apart(gone);
+}
+
+void gpu_memory::take_apart(const piece& gone) noexcept {
+  if (has_window()) {
+    ignore(vendor::unmap(gone.address, frame_bytes));
+    give_back_frame(gone.frame);
+  } else {
+    ignore(vendor::free_memory(gone.address));
+  }
   const std::scoped_lock lock(mutex_);
-  place.is_taken = false;
-  --taken_;
+  if (has_window()) {
+    block& place = blocks_[(gone.address - window_base_) / frame_bytes];
+    place.is_taken = place.is_returned = false;
+    --taken_;
+  }
+  returned_bytes_ -= gone.bytes;
+  has_taken_apart_.notify_all();
+}
+
+void gpu_memory::thread_main() noexcept {
+  const vendor::current here(context_);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    has_returned_.wait(lock, [&] { return is_ending_ || !returned_.empty(); });
+    if (returned_.empty()) return;
+    const piece gone = returned_.back();
+    returned_.pop_back();
+    lock.unlock();
+    take_apart(gone);
+    lock.lock();
+  }
+}
+
+// Until more memory is back than now. False: there is none on its way.
+bool gpu_memory::wait_for_returned() noexcept {
+  std::unique_lock lock(mutex_);
+  if (returned_bytes_ == 0) return false;
+  has_taken_apart_.wait(lock);
+  return true;
+}
+
+bool gpu_memory::take_idle(vendor::memory* frame) noexcept {
+  const std::scoped_lock lock(mutex_);
+  if (idle_.empty()) return false;
+  *frame = idle_.back();
+  idle_.pop_back();
+  return true;
 }
 
 void gpu_memory::give_back_frame(vendor::memory frame) noexcept {
@@ -212,7 +292,7 @@ void gpu_memory::give_back_frame(vendor::memory frame) noexcept {
 
 std::uint64_t gpu_memory::idle_bytes() const noexcept {
   const std::scoped_lock lock(mutex_);
-  return idle_.size() * frame_bytes;
+  return idle_.size() * frame_bytes + returned_bytes_;
 }
 
 bool gpu_memory::is_reached_by(int device) const noexcept {

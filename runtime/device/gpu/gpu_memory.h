@@ -3,19 +3,26 @@
 //
 // With a window: device addresses as large as the arena are reserved, and a piece is one frame of physical memory
 // mapped at window_base + offset. Without one: a piece is one allocation of the API's.
-//   frame: none --create--> mapped --piece_destroy--> idle (a few are kept) --piece_create--> mapped
-// Whether a window works is tried, not believed: a frame is mapped, and a pattern goes there and back.
-// G1 a block of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames.
-// Locking: one lock over tables and lists, never held in the API: the driver's map calls take tens of microseconds, and
-// those of different blocks may overlap. Threads: any, on a current context. Units: bytes; frames of 2 MiB.
+//   frame: none --create--> mapped --piece_destroy--> returned --the thread--> idle (a few are kept) --piece_create-->
+//   mapped
+// Drivers may wait for all work of the device before they unmap or free (hipFree says so). Pieces are given back in
+// callbacks of streams, whose own work would be among that: so a thread of this object makes those calls, and who makes
+// a piece waits for it where it has to: for the same place, or when there is no memory left but what is on its way
+// back. Whether a window works is tried, not believed: a frame is mapped, and a pattern goes there and back. G1 a block
+// of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames. G3 a piece is returned, in
+// returned_ or in the thread's hand, until its memory is idle or the driver's. Locking: one lock over tables and lists,
+// never held in the API: the driver's map calls take tens of microseconds, and those of different blocks may overlap.
+// Threads: any, on a current context. Units: bytes; frames of 2 MiB.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "device/gpu/vendor.h"
@@ -51,20 +58,33 @@ class gpu_memory {
   // What a block of the window holds. All zero is none.
   struct block {
     vendor::memory frame;
-    bool is_taken;  // also while its frame is being mapped or unmapped
+    bool is_taken;     // also while its frame is being mapped or unmapped
+    bool is_returned;  // and not there any more
   };
   static_assert(vendor::no_memory == vendor::memory{});
   struct free_deleter {
     void operator()(block* blocks) const noexcept { std::free(blocks); }
   };
 
+  // A place in the window and its frame, or an allocation.
+  struct piece {
+    std::uint64_t address;
+    std::uint64_t bytes;
+    vendor::memory frame;
+  };
+
+  gm_status open_window(std::uint64_t window_bytes);
   void reserve_window(std::uint64_t window_bytes) noexcept;
   bool window_works() noexcept;
   bool pattern_survives() noexcept;
   gm_status create_frame(vendor::memory* frame) noexcept;
   gm_status map_frame(std::uint64_t address, vendor::memory frame) noexcept;
   gm_status piece_create_in_window(std::uint64_t offset, std::uint64_t* address) noexcept;
-  void piece_destroy_in_window(std::uint64_t offset) noexcept;
+  void return_piece(const piece& gone) noexcept;
+  void take_apart(const piece& gone) noexcept;
+  void thread_main() noexcept;
+  bool wait_for_returned() noexcept;
+  bool take_idle(vendor::memory* frame) noexcept;
   void give_back_frame(vendor::memory frame) noexcept;
 
   static constexpr std::size_t idle_frames_max = 32;
@@ -79,6 +99,12 @@ class gpu_memory {
   std::uint64_t taken_ = 0;                        // blocks
   std::vector<vendor::memory> idle_;               // frames mapped nowhere; has room for all of them
   std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
+  std::vector<piece> returned_;
+  std::uint64_t returned_bytes_ = 0;  // with what is in the thread's hand
+  bool is_ending_ = false;
+  std::condition_variable has_returned_;
+  std::condition_variable has_taken_apart_;
+  std::thread thread_;
 };
 
 }  // namespace gm::device::gpu

@@ -42,7 +42,33 @@ struct blocking_gate {
 
 // ---- Life ----------------------------------------------------------------------------------------------------------
 
+// A driver may wait for all work of a device before it gives or takes pinned memory, and at its first gate a stream is
+// what others wait for. So the flag comes with the stream, and stays with it for as long as the device is open.
+gm_status stream::take_flag(device* where) noexcept {
+  if (flag_owner_ == where) return GM_OK;
+  if (flag_owner_ != nullptr) {
+    const vendor::current there(flag_owner_->context);
+    forget(*flag_owner_);
+  }
+  const vendor::error error = vendor::create_flag(&flag_);
+  if (error != vendor::success) {
+    flag_ = {};
+    return where->failed(error, "making a flag for a gate");
+  }
+  flag_owner_ = where;
+  gates_ = 0;
+  return GM_OK;
+}
+
+void stream::forget(const device& closing) noexcept {
+  if (flag_owner_ != &closing) return;
+  gpu::ignore(vendor::destroy_flag(flag_));
+  flag_ = {};
+  flag_owner_ = nullptr;
+}
+
 gm_status stream::begin(device* where, std::uint32_t flags) noexcept {
+  if (const gm_status status = take_flag(where); status != GM_OK) return status;
   device_ = where;
   is_independent_ = (flags & stream_independent) != 0;
   failure_.clear();
@@ -85,10 +111,7 @@ void stream::retire() noexcept {
   }
   if (owns_native_) gpu::ignore(vendor::destroy_stream(native_));
   if (helper_ != vendor::no_stream) gpu::ignore(vendor::destroy_stream(helper_));
-  if (flag_.host != nullptr) gpu::ignore(vendor::destroy_flag(flag_));
   native_ = helper_ = vendor::no_stream;
-  flag_ = {};
-  gates_ = 0;
   device_ = nullptr;
 }
 
@@ -302,10 +325,6 @@ gm_status stream::submit_host_step(unit* u) noexcept {
 
 gm_status stream::close_gate(std::uint64_t value) noexcept {
   vendor::error error = vendor::success;
-  if (flag_.host == nullptr) {
-    error = vendor::create_flag(&flag_);
-    if (error != vendor::success) return device_->failed(error, "making a flag for a gate");
-  }
   if (device_->facts.waits_for_values) {
     error = vendor::wait_for_value(native_, flag_, value);
   } else {

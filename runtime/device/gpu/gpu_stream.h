@@ -55,6 +55,8 @@ struct stream {
   gm_status start(device* where, std::uint32_t flags) noexcept;
   gm_status start_from(device* where, gpu::vendor::stream native) noexcept;
   void retire() noexcept;  // waits for the work, also for what the program launched
+  // The device closes, and is current; the stream is nobody's.
+  void forget(const device& closing) noexcept;
 
   gm_status transfer(readiness ready, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
                      std::size_t copy_count, callback done, void* argument, fence* completion) noexcept;
@@ -96,6 +98,7 @@ struct stream {
 
   // gpu_stream.cpp: under enqueue_mutex_, on the device, unless they say otherwise.
   gm_status begin(device* where, std::uint32_t flags) noexcept;  // no lock: the stream is nobody's yet
+  gm_status take_flag(device* where) noexcept;                   // no lock
   bool needs_host(const runs& what) const noexcept;              // no lock
   run_path path_of(const copy_run& run) const noexcept;          // no lock
   device* out_of_reach(std::uint64_t address) const noexcept;    // no lock
@@ -138,7 +141,8 @@ struct stream {
   std::thread thread_;
 
   std::mutex enqueue_mutex_;
-  gpu::vendor::flag flag_{};      // made with the first gate
+  gpu::vendor::flag flag_{};      // for gates
+  device* flag_owner_ = nullptr;  // where it was made; null: there is none
   std::uint64_t gates_ = 0;       // so many have been closed
   stream_failure refusal_;        // of a unit in the queue: what is enqueued behind it is skipped
   std::uint64_t refused_at_ = 0;  // its position

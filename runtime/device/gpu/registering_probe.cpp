@@ -16,11 +16,14 @@ namespace gm::device::gpu {
 namespace {
 
 constexpr std::size_t os_page = 4096;
-constexpr std::chrono::milliseconds patience{50};
+
+// A driver that waits is told by this alone, so it is long enough for one that does not, also on a busy machine.
+constexpr std::chrono::milliseconds hold_patience{500};
+constexpr std::chrono::milliseconds start_patience{5000};
 
 // Looks again and again until it holds. False: it did not in time.
 template <class Holds>
-bool becomes(Holds holds) noexcept {
+bool becomes(std::chrono::milliseconds patience, Holds holds) noexcept {
   const auto end = std::chrono::steady_clock::now() + patience;
   while (!holds()) {
     if (std::chrono::steady_clock::now() > end) return false;
@@ -37,7 +40,7 @@ struct held_stream {
   static void hold(void* argument) {
     auto* const self = static_cast<held_stream*>(argument);
     self->is_held = true;
-    self->was_let_go = becomes([&] { return self->may_go.load(); });
+    self->was_let_go = becomes(hold_patience, [&] { return self->may_go.load(); });
   }
 };
 
@@ -55,14 +58,23 @@ bool lock_and_unlock(const device& where, void* memory) noexcept {
 bool registers_beside_work(device& where) noexcept {
   alignas(os_page) static std::byte page[os_page];  // of one device at a time: opening is alone
   const std::unique_ptr<stream> on(new (std::nothrow) stream);
-  if (on == nullptr || on->start(&where, stream_ordinary) != GM_OK) return false;
+  if (on == nullptr) return false;
+  if (on->start(&where, stream_ordinary) != GM_OK) {
+    const vendor::current here(where.context);
+    on->forget(where);
+    return false;
+  }
   held_stream held;
   bool is_done = false;
-  if (on->call(&held_stream::hold, &held) == GM_OK && becomes([&] { return held.is_held.load(); })) {
+  if (on->call(&held_stream::hold, &held) == GM_OK && becomes(start_patience, [&] { return held.is_held.load(); })) {
     is_done = lock_and_unlock(where, page);
   }
   held.may_go = true;
   on->retire();
+  {
+    const vendor::current here(where.context);
+    on->forget(where);
+  }
   return is_done && held.was_let_go;
 }
 

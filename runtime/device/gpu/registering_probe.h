@@ -9,7 +9,7 @@
 
 namespace gm::device::gpu {
 
-// Tried while a stream of the device is held up, for a twentieth of a second at most. False also where it cannot be
+// Tried while a stream of the device is held up, for half a second at most. False also where it cannot be
 // tried. The device is open, but nobody knows of it yet. Leaves nothing behind.
 bool registers_beside_work(device& where) noexcept;
 

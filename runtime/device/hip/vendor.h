@@ -79,7 +79,8 @@ inline error start(int* count) noexcept { return hipGetDeviceCount(count); }
 
 inline error ask_device(int index, device_facts* facts) noexcept {
   if (const error result = hipDeviceGetName(facts->name, sizeof facts->name, index); result != success) return result;
-  int maps_memory = GMEM_HIP_MAPS_MEMORY;
+  // Releases in which a device cannot say so have the calls without doing anything in them.
+  int maps_memory = 0;
 #if GMEM_HIP_TELLS_WHETHER_IT_MAPS
   if (hipDeviceGetAttribute(&maps_memory, hipDeviceAttributeVirtualMemoryManagementSupported, index) != success) {
     maps_memory = 0;
