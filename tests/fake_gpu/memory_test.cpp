@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What GPU backends do with device memory: windows that are tried, frames that are kept, refusals that leave nothing.
+#include <chrono>
+#include <thread>
+
 #include "fake_gpu/fake_gpu_fixture.h"
 
 namespace gm::conformance {
