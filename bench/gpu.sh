@@ -64,8 +64,8 @@ pack_programs() {
   rm -rf "$to"
   mkdir -p "$to"
   from=$root/build/release/bin
-  for program in "$from"/conformance "$from"/gmem_gpu_bench "$from"/parallel_for "$from"/model_of_kernels \
-    "$from"/sample_* "$from"/cuda_* "$from"/hip_* "$from"/libgmem*.so*; do
+  for program in "$from"/conformance "$from"/gmem_gpu_bench "$from"/parallel_for "$from"/access_patterns \
+    "$from"/model_of_kernels "$from"/sample_* "$from"/cuda_* "$from"/hip_* "$from"/libgmem*.so*; do
     [ -e "$program" ] && cp -P "$program" "$to/"
   done
   rm -f "$to"/*_draw_picture
@@ -176,6 +176,7 @@ facts >>"$log" 2>&1
 run "conformance of the backend" env GM_CONFORMANCE_BACKEND="$vendor" \
   ./conformance --gtest_filter='conformance/*' --gtest_brief=1
 run "kernels" "./${prefix}parallel_for"
+run "access patterns" "./${prefix}access_patterns"
 run "random work against plain arrays" "./${prefix}model_of_kernels"
 for sample in ./"${prefix}"sample_*; do
   case $sample in *_draw_picture) continue ;; esac

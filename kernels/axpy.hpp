@@ -3,7 +3,7 @@
 #ifndef GMEM_KERNELS_AXPY_HPP
 #define GMEM_KERNELS_AXPY_HPP
 
-#include <gmem/parallel.hpp>
+#include <gmem/host_device.hpp>
 
 #include <cstddef>
 

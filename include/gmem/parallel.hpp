@@ -19,6 +19,7 @@
 #include <gmem/gmem.h>
 #include <gmem/device_launch.hpp>
 #include <gmem/error.hpp>
+#include <gmem/host_device.hpp>
 #include <gmem/stream.hpp>
 
 #include <concepts>
@@ -27,16 +28,6 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
-
-// Begins a function that kernels call, or a member of a type that they use: GM_HOST_DEVICE int twice(int x) { ... }.
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define GM_HOST_DEVICE __host__ __device__
-#else
-#define GM_HOST_DEVICE
-#endif
-
-// Begins a kernel's lambda: GM_LAMBDA(size_t i) { ... }. Captures by value; a capture by reference would be the host's.
-#define GM_LAMBDA [=] GM_HOST_DEVICE
 
 namespace gm {
 inline namespace v0 {
