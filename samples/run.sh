@@ -19,7 +19,7 @@ names() {
     name=$(basename "$entry" .cpp)
     case $entry in
       *.cpp) echo "$name" ;;
-      *) if ls "$entry"/*.cpp >/dev/null 2>&1; then echo "$name"; fi ;;
+      *) if [ -f "$entry/main.cpp" ]; then echo "$name"; fi ;;
     esac
   done
 }
