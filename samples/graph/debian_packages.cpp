@@ -147,8 +147,7 @@ bool is_installed(const field& status) {
 
 class package_graph {
  public:
-  void read(const std::string& path) {
-    text_lines lines(path);
+  void read(text_lines& lines) {
     stanza s;
     while (next_stanza(lines, s)) {
       std::string_view rest = s.package.text;
@@ -167,7 +166,8 @@ class package_graph {
     }
   }
 
-  edge_list take() {
+  // origin: for people, and for the error when there is no edge.
+  edge_list take(std::string origin) {
     edge_list list;
     std::unordered_set<std::uint32_t> targets;
     for (std::uint32_t from = 0; from < names_.size(); ++from) {
@@ -179,6 +179,8 @@ class package_graph {
     }
     list.rows = list.columns = static_cast<std::uint32_t>(names_.size());
     list.names = std::move(names_);
+    list.origin = std::move(origin);
+    if (list.edges.empty()) throw bad_input(list.origin + ": expected at least one package that depends on another");
     return list;
   }
 
@@ -199,14 +201,21 @@ class package_graph {
 
 }  // namespace
 
+edge_list read_debian_packages(text_lines& lines) {
+  package_graph graph;
+  graph.read(lines);
+  return graph.take("Debian packages of " + lines.path());
+}
+
 edge_list read_debian_packages(const std::vector<std::string>& paths) {
   package_graph graph;
-  for (const std::string& path : paths) graph.read(path);
-  edge_list list = graph.take();
-  list.origin = "Debian packages of " + (paths.empty() ? "no file" : paths[0]);
-  if (paths.size() > 1) list.origin += " and " + std::to_string(paths.size() - 1) + " more";
-  if (list.edges.empty()) throw bad_input(list.origin + ": expected at least one package that depends on another");
-  return list;
+  for (const std::string& path : paths) {
+    text_lines lines(path);
+    graph.read(lines);
+  }
+  std::string origin = "Debian packages of " + (paths.empty() ? "no file" : paths[0]);
+  if (paths.size() > 1) origin += " and " + std::to_string(paths.size() - 1) + " more";
+  return graph.take(std::move(origin));
 }
 
 std::vector<std::string> debian_package_files() {

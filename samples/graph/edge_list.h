@@ -48,6 +48,7 @@ edge_list read_matrix_market(text_lines& lines);
 // Debian packages and what they depend on: Depends, Pre-Depends and Recommends of dpkg's status file and of apt's
 // lists. Of alternatives the edge goes to the first that is a package of the files, else to a package that provides
 // one; where there is neither, there is no edge. Packages that are in several files are taken from the first.
+edge_list read_debian_packages(text_lines& lines);
 edge_list read_debian_packages(const std::vector<std::string>& paths);
 
 // The files of that kind that this machine has: /var/lib/dpkg/status and /var/lib/apt/lists/*_Packages.
@@ -56,7 +57,7 @@ std::vector<std::string> debian_package_files();
 // Edges as if preferring a few nodes, the same ones every time. nodes: 1 to nodes_max.
 edge_list generated_graph(std::size_t nodes);
 
-// A file of any of the three kinds: which of them its beginning says.
+// A file of any of the three kinds: which of them its beginning says. It is read once, so it may be a pipe.
 edge_list read_graph(const std::string& path);
 
 // What a sample works on: the file if one is named, else a generated graph if nodes are given, else the packages of

@@ -15,11 +15,14 @@ std::uint64_t scramble(std::uint64_t x) {
   return x ^ (x >> 32);
 }
 
-std::string first_line(const std::string& path) {
-  text_lines lines(path);
+// The first line that is not empty; it will be read again.
+std::string beginning(text_lines& lines) {
   std::string_view line;
   while (lines.next(line)) {
-    if (!line.empty()) return std::string(line);
+    if (line.empty()) continue;
+    std::string found(line);
+    lines.put_back();
+    return found;
   }
   return {};
 }
@@ -43,10 +46,10 @@ edge_list generated_graph(std::size_t nodes) {
 }
 
 edge_list read_graph(const std::string& path) {
-  const std::string beginning = first_line(path);
-  if (beginning.starts_with("Package:")) return read_debian_packages({path});
   text_lines lines(path);
-  return beginning.starts_with("%%") ? read_matrix_market(lines) : read_snap(lines);
+  const std::string first = beginning(lines);
+  if (first.starts_with("Package:")) return read_debian_packages(lines);
+  return first.starts_with("%%") ? read_matrix_market(lines) : read_snap(lines);
 }
 
 edge_list read_graph_or_default(const std::string& path, std::size_t generated_nodes) {

@@ -52,6 +52,7 @@ bool text_lines::next(std::string_view& line) {
           found != nullptr ? static_cast<std::size_t>(static_cast<const char*>(found) - first) : end_ - begin_;
       line = std::string_view(first, length);
       if (line.ends_with('\r')) line.remove_suffix(1);
+      line_begin_ = begin_;
       begin_ += length + (found != nullptr ? 1 : 0);
       ++number_;
       return true;
@@ -60,6 +61,11 @@ bool text_lines::next(std::string_view& line) {
     searched = end_ - begin_;
     read_more();
   }
+}
+
+void text_lines::put_back() {
+  begin_ = line_begin_;
+  --number_;
 }
 
 // Moves the piece of a line to the front, and fills the buffer behind it.

@@ -35,6 +35,9 @@ class text_lines {
   // Throws bad_input for a line longer than line_bytes_max, and when reading fails.
   bool next(std::string_view& line);
 
+  // The line that next() gave last will be given again.
+  void put_back();
+
   // Of the line that next() gave last; 0 before the first.
   std::uint64_t number() const { return number_; }
   const std::string& path() const { return path_; }
@@ -60,6 +63,7 @@ class text_lines {
   std::unique_ptr<std::FILE, close> file_;
   std::unique_ptr<char[]> buffer_;  // line_bytes_max
   std::size_t begin_ = 0, end_ = 0;
+  std::size_t line_begin_ = 0;  // of the line given last
   bool at_end_ = false;
   std::uint64_t number_ = 0;
   std::uint64_t bytes_read_ = 0, bytes_whole_ = 0;

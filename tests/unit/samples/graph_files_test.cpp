@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 #include <string_view>
@@ -85,6 +86,18 @@ TEST(snap, lines_across_the_ends_of_buffers) {
   bool right = true;
   for (unsigned i = 0; i < 300'000; ++i) right = right && list.edges[i].from == i && list.edges[i].to == i + 1;
   EXPECT_TRUE(right);
+}
+
+TEST(files, may_be_pipes) {
+  for (const std::string_view text : {"\n\n7 8\n", "Package: a\nDepends: b\n\nPackage: b\n",
+                                      "%%MatrixMarket matrix coordinate pattern general\n2 2 1\n1 2\n"}) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    ASSERT_EQ(write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    close(ends[1]);
+    EXPECT_EQ(edges_of(sample::read_graph("/dev/fd/" + std::to_string(ends[0]))), (pairs{{0, 1}})) << text;
+    close(ends[0]);
+  }
 }
 
 TEST(files, that_are_none_are_refused) {
