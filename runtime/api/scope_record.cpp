@@ -383,9 +383,12 @@ void scope_record::finish_one() {
 }
 
 void scope_record::release() {
+  // What it held comes free in two steps, and who looks between them is to wait for the second.
+  vm_.own_work.fetch_add(1);
   give_up_lease();
   for (extent* e : extents_)
     if (vm_.extents.drop_reference(*e)) reclaim(vm_, *e);
+  vm_.own_work_ended();
   runtime& rt = rt_;
   delete this;
   rt.scopes.fetch_sub(1);

@@ -222,6 +222,8 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
     if (free >= frames) return status::ok;
     const std::uint32_t seen = vm.room_changes.now();
     const bool could = could_free(vm, device, frames - free);
+    // What is nobody's any more may just have become free.
+    if (!could && device.pool.free_frames() > free) continue;
     if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
     // Host memory that write-backs lacked may be held by copies in flight, whose ends raise room_changes.
     if (failure == status::no_memory && (vm.own_work.load() != 0 || vm.room_changes.now() != seen))
