@@ -37,10 +37,10 @@ void wait_for_all(write_backs& all) {
 }
 
 // Nobody counts on what the device holds of the block, nor on its host memory, where evicted pages would go: the host's
-// own queued work writes it before it owns it.
+// own queued work writes it before it owns it. A pin ends with its allocation, also while the memory is not yet back.
 bool spoken_for_locked(const block& b, unsigned node) {
   const node_pages& here = b.node(node);
-  return here.leases != 0 || here.pinned != 0 || b.host().leases != 0;
+  return here.leases != 0 || (here.pinned & b.allocated) != 0 || b.host().leases != 0;
 }
 
 bool evictable_locked(const block& b, unsigned node) {

@@ -65,7 +65,7 @@ bool validate_block_locked(const vm_object& vm, block_index index, const block& 
       return r.broken("block %llu: pages 0x%x dirty on node %u, valid 0x%x", at, node.dirty, n, node.valid);
     if ((node.dirty & b.node(host_node).valid & ~busy) != 0)
       return r.broken("block %llu: pages 0x%x dirty on node %u although the host has them", at, node.dirty, n);
-    if ((node.leases != 0 || node.pinned != 0) && !node.has_frame() && node.pinned != 0)
+    if (!node.has_frame() && (node.pinned & b.allocated) != 0)
       return r.broken("I5: block %llu: pinned on node %u without a frame", at, n);
   }
   const page_mask host_valid = b.node(host_node).valid;

@@ -84,6 +84,17 @@ TEST_F(rooms, nothing_is_evicted_onto_host_memory_that_the_host_works_on) {
   EXPECT_EQ(make(4), status::ok);
 }
 
+TEST_F(rooms, a_pin_ends_with_its_allocation) {
+  for (const std::uint64_t block : {0, 1, 2, 3}) ASSERT_EQ(acquire(block), status::ok);
+  on({0}, 1).pinned = 0x1;
+  EXPECT_EQ(make(4), status::no_memory);
+  at({0}).allocated = no_pages;  // freed, and held up by something
+  EXPECT_EQ(make(4), status::ok);
+  EXPECT_FALSE(has_frame(0));
+  at({0}).allocated = all_pages;
+  on({0}, 1).pinned = no_pages;
+}
+
 TEST_F(rooms, without_leave_to_evict_it_takes_only_free_frames) {
   for (const std::uint64_t block : {0, 1, 2, 3}) ASSERT_EQ(acquire(block, false), status::ok);
   EXPECT_EQ(acquire(4, false), status::no_memory);
