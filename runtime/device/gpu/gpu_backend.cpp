@@ -148,9 +148,8 @@ gm_status device_info_get(device* which, device_info* result) {
   *result = {};
   const vendor::current here(which->context);
   std::snprintf(result->name, sizeof result->name, "%s", which->facts.name);
-  const vendor::error error = vendor::memory_of(which->context, &result->free_bytes, &result->total_bytes);
+  const vendor::error error = which->memory.ask(&result->free_bytes, &result->total_bytes);
   if (error != vendor::success) return which->failed(error, "asking for a device's memory");
-  result->free_bytes = std::min(result->total_bytes, result->free_bytes + which->memory.idle_bytes());
   result->capabilities = has_native_streams | has_peer_copies |
                          (which->memory.has_window() ? has_window | may_share_addresses : 0u) |
                          (which->registers_beside_work ? registers_host_memory : 0u);
@@ -174,12 +173,16 @@ void piece_destroy(device* where, std::uint64_t offset, std::uint32_t frames, st
 }
 
 // Any device's context will do: registered memory is for all of them.
+// One that is lost only where there is no other.
 device* first_open_device(backend& owner) {
   const std::scoped_lock lock(owner.mutex);
+  device* lost = nullptr;
   for (const auto& each : owner.devices) {
-    if (each != nullptr) return each.get();
+    if (each == nullptr) continue;
+    if (!each->loss.is_set()) return each.get();
+    lost = each.get();
   }
-  return nullptr;
+  return lost;
 }
 
 gm_status host_register(backend* owner, void* memory, std::size_t bytes) {

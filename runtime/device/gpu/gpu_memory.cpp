@@ -2,6 +2,7 @@
 #include "device/gpu/gpu_memory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -130,8 +131,9 @@ gm_status gpu_memory::piece_create(std::uint64_t offset, std::uint32_t frames, s
     return fail(GM_ERROR_NO_MEMORY, "%llu bytes in one piece: the device has %llu", ull(bytes), ull(total_bytes));
   }
   std::uint64_t made = 0;
+  std::uint64_t seen = taken_apart();
   if (error == vendor::success) error = vendor::allocate(bytes, &made);
-  while (error != vendor::success && wait_for_returned()) {
+  while (error != vendor::success && wait_for_returned(&seen)) {
     ignore(error);
     error = vendor::allocate(bytes, &made);
   }
@@ -165,8 +167,9 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
       idle_.pop_back();
     }
   }
+  std::uint64_t seen = taken_apart();
   gm_status status = frame == vendor::no_memory ? create_frame(&frame) : GM_OK;
-  while (status != GM_OK && wait_for_returned()) status = take_idle(&frame) ? GM_OK : create_frame(&frame);
+  while (status != GM_OK && wait_for_returned(&seen)) status = take_idle(&frame) ? GM_OK : create_frame(&frame);
   if (status == GM_OK) {
     status = map_frame(window_base_ + offset, frame);
     if (status != GM_OK) give_back_frame(frame);
@@ -246,28 +249,37 @@ void gpu_memory::take_apart(const piece& gone) noexcept {
     --taken_;
   }
   returned_bytes_ -= gone.bytes;
+  ++taken_apart_;
+  is_in_hand_ = false;
   has_taken_apart_.notify_all();
 }
 
 void gpu_memory::thread_main() noexcept {
-  const vendor::current here(context_);
+  vendor::work_on(context_);
   std::unique_lock lock(mutex_);
   for (;;) {
     has_returned_.wait(lock, [&] { return is_ending_ || !returned_.empty(); });
     if (returned_.empty()) return;
     const piece gone = returned_.back();
     returned_.pop_back();
+    is_in_hand_ = true;
     lock.unlock();
     take_apart(gone);
     lock.lock();
   }
 }
 
-// Until more memory is back than now. False: there is none on its way.
-bool gpu_memory::wait_for_returned() noexcept {
+std::uint64_t gpu_memory::taken_apart() const noexcept {
+  const std::scoped_lock lock(mutex_);
+  return taken_apart_;
+}
+
+// Until more memory is back than when so many pieces had been taken apart. False: there is none, and none on its way.
+bool gpu_memory::wait_for_returned(std::uint64_t* seen) noexcept {
   std::unique_lock lock(mutex_);
-  if (returned_bytes_ == 0) return false;
-  has_taken_apart_.wait(lock);
+  if (taken_apart_ == *seen && returned_bytes_ == 0) return false;
+  has_taken_apart_.wait(lock, [&] { return taken_apart_ != *seen; });
+  *seen = taken_apart_;
   return true;
 }
 
@@ -290,9 +302,22 @@ void gpu_memory::give_back_frame(vendor::memory frame) noexcept {
   ignore(vendor::release_memory(frame));
 }
 
-std::uint64_t gpu_memory::idle_bytes() const noexcept {
-  const std::scoped_lock lock(mutex_);
-  return idle_.size() * frame_bytes + returned_bytes_;
+// What is ours to give counts as free. While the thread has a piece in hand nobody knows on which side that is, so it
+// is let finish; but not for ever, since its driver may be waiting for somebody.
+vendor::error gpu_memory::ask(std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
+  for (int tries = 1;; ++tries) {
+    std::unique_lock lock(mutex_);
+    has_taken_apart_.wait_for(lock, std::chrono::milliseconds(20), [&] { return !is_in_hand_; });
+    const std::uint64_t seen = taken_apart_;
+    const std::uint64_t ours = idle_.size() * frame_bytes + returned_bytes_;
+    lock.unlock();
+    const vendor::error error = vendor::memory_of(context_, free_bytes, total_bytes);
+    if (error != vendor::success) return error;
+    lock.lock();
+    if (tries < 5 && (is_in_hand_ || taken_apart_ != seen)) continue;
+    *free_bytes = std::min(*total_bytes, *free_bytes + ours);
+    return error;
+  }
 }
 
 bool gpu_memory::is_reached_by(int device) const noexcept {

@@ -48,7 +48,8 @@ class gpu_memory {
 
   bool has_window() const noexcept { return window_base_ != 0; }
   std::uint64_t window_base() const noexcept { return window_base_; }
-  std::uint64_t idle_bytes() const noexcept;
+  // Of the device: the driver's, and what is ours and not in use.
+  vendor::error ask(std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept;
   bool contains(std::uint64_t address) const noexcept;
   // Whether that device's streams may copy from and to this memory. Between allocations the driver sees to it; mapped
   // frames are for those who were given access.
@@ -83,7 +84,8 @@ class gpu_memory {
   void return_piece(const piece& gone) noexcept;
   void take_apart(const piece& gone) noexcept;
   void thread_main() noexcept;
-  bool wait_for_returned() noexcept;
+  std::uint64_t taken_apart() const noexcept;
+  bool wait_for_returned(std::uint64_t* seen) noexcept;
   bool take_idle(vendor::memory* frame) noexcept;
   void give_back_frame(vendor::memory frame) noexcept;
 
@@ -101,6 +103,8 @@ class gpu_memory {
   std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
   std::vector<piece> returned_;
   std::uint64_t returned_bytes_ = 0;  // with what is in the thread's hand
+  std::uint64_t taken_apart_ = 0;     // pieces so far
+  bool is_in_hand_ = false;           // the thread has one
   bool is_ending_ = false;
   std::condition_variable has_returned_;
   std::condition_variable has_taken_apart_;

@@ -189,6 +189,7 @@ TEST_F(reclaiming, frees_of_another_runtime_are_left_alone) {
   ASSERT_TRUE(retire(mine));
   reclaim(*vm, mine);
   vm_object other;
+  other.cpu = kernel.get();
   other.deferred_frees = 1;
   retry_deferred_frees(other);
   EXPECT_EQ(vm->deferred_frees.load(), 1U);
