@@ -258,8 +258,10 @@ signal_verdict cpu_faults::handle_in_line(const cpu_fault& fault) {
       break;
     }
     if (result == outcome::wait_copy) {
-      // The move's end has mapped the page, or the access faults again and is served anew.
-      wait_while_busy(vm_.table.at(block_of(fault.offset)), one_page(page_in_block(page_of(fault.offset))));
+      // The move's end has mapped the page, under the lock, or the access faults again and is served anew.
+      block& b = vm_.table.at(block_of(fault.offset));
+      wait_while_busy(b, one_page(page_in_block(page_of(fault.offset))));
+      const block_guard mapped(b.lock);
       break;
     }
     if (result == outcome::wait_memory)
