@@ -24,6 +24,11 @@
 //           What a GPU has in its queue already cannot be taken back: where a stream fails by stream_fail, or by a unit
 //           that fails while it runs, units queued before that moment may run, and are told of the failure all the
 //           same. Their destinations are undefined then. sim skips them; device/gpu/gpu_stream.h has the details.
+// Demand.   Kernels that fetch their own pages (has_access_maps) read and write tables in device memory: table_reserve
+//           gives addresses, table_extend memory behind them. The host changes tables by writing words, in stream
+//           order: a kernel that runs meanwhile sees each word before or after, never half of it. Frames have a second,
+//           lasting address, good for reading until device_close: a kernel that reads a frame which has been given
+//           back reads something, and finds out. mailbox memory is host memory that kernels and the host both reach.
 // Callbacks run on a thread of the backend, after the work before them and before any fence recorded behind them
 //           completes; behind a stream_wait also after the callbacks of what was waited for. They may enqueue, and may
 //           take the runtime's locks; they never wait for queued work. Device work behind a fence may start before the
@@ -40,7 +45,7 @@
 
 namespace gm::device {
 
-inline constexpr std::uint32_t backend_abi = 4;
+inline constexpr std::uint32_t backend_abi = 5;
 
 struct backend;  // opaque, the backend's own
 struct device;
@@ -55,6 +60,8 @@ enum capability : std::uint32_t {
                                   //      the same numbers, until device_close. clear: the host keeps away from it
   // set: host_register and host_unregister work, and wait for no work of the device. clear: they are not called
   registers_host_memory = 1u << 5,
+  // set: lasting_address, table_*, mailbox_* and transfer_and_write work. clear: they are null, or not to be called
+  has_access_maps = 1u << 6,
 };
 
 struct backend_options {
@@ -72,6 +79,7 @@ struct device_info {
   std::uint64_t free_bytes;
   std::uint32_t capabilities;
   std::uint64_t window_base;  // device address of arena offset 0; 0 without a window
+  std::uint64_t pool_base;    // all lasting addresses are above it, less than 2^48 bytes away; 0 without access maps
 };
 
 // A stream as the vendor's own API knows it.
@@ -101,6 +109,12 @@ struct fill_run {
   std::uint64_t destination;  // a device address
   std::uint64_t bytes;
   std::uint8_t value;
+};
+
+// One word of a table, written whole.
+struct word_write {
+  std::uint64_t destination;  // a device address, a multiple of 8
+  std::uint64_t value;
 };
 
 // Called once when a unit is done. result is GM_OK, or why the unit failed or was skipped.
@@ -191,6 +205,22 @@ struct backend_table {
   void (*host_retire)(backend*, void* memory);
   // A range that was registered (of another, nothing) and that no queued work uses any more. Never fails.
   void (*host_unregister)(backend*, void* memory, std::size_t bytes);
+
+  // Of a piece that exists, and with it of each of its frames, at the same distances. Stays until device_close, and
+  // belongs to whoever has the frame. May make mappings: GM_ERROR_NO_MEMORY.
+  gm_status (*lasting_address)(device*, std::uint64_t address, std::uint64_t* lasting);
+  // Addresses for a table, of a page of the device's or more; no memory yet. They stay until device_close.
+  gm_status (*table_reserve)(device*, std::uint64_t bytes, std::uint64_t* address);
+  // Makes that part of a table exist, zeroed where it did not before. Waits for no queued work of kernels. May be
+  // called for what exists already. GM_ERROR_NO_MEMORY.
+  gm_status (*table_extend)(device*, std::uint64_t address, std::uint64_t bytes);
+  // Zeroed host memory that kernels reach too, at *device_address, and that copy engines use at full speed.
+  gm_status (*mailbox_create)(device*, std::uint64_t bytes, void** host, std::uint64_t* device_address);
+  void (*mailbox_destroy)(device*, void* host);  // no queued work and no kernel uses it any more
+  // As transfer; and behind the copies, when none has failed, the words are written, in any order.
+  gm_status (*transfer_and_write)(stream*, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                                  std::size_t copy_count, const word_write* words, std::size_t word_count,
+                                  callback done, void* argument, fence* completion);
 
   // For tests; null where a backend cannot. n = 0 turns it off.
   void (*fail_nth)(backend*, operation, std::uint64_t n);

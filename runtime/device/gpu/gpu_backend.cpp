@@ -373,6 +373,12 @@ constexpr backend_table table = {
     .host_register = host_register,
     .host_retire = host_retire,
     .host_unregister = host_unregister,
+    .lasting_address = nullptr,
+    .table_reserve = nullptr,
+    .table_extend = nullptr,
+    .mailbox_create = nullptr,
+    .mailbox_destroy = nullptr,
+    .transfer_and_write = nullptr,
     .fail_nth = fail_nth,
     .error_text = error_text,
 };

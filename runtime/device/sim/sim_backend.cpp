@@ -146,8 +146,10 @@ gm_status device_info_get(device* which, device_info* result) {
   std::snprintf(result->name, sizeof result->name, "gmem simulated device %u", which->index);
   result->total_bytes = which->memory->total_bytes();
   result->free_bytes = which->memory->free_bytes();
-  result->capabilities = has_host_launch | has_peer_copies | (which->memory->has_window() ? has_window : 0u);
+  result->capabilities =
+      has_host_launch | has_peer_copies | has_access_maps | (which->memory->has_window() ? has_window : 0u);
   result->window_base = which->memory->window_base();
+  result->pool_base = which->memory->pool_base();
   return GM_OK;
 }
 
@@ -162,6 +164,34 @@ gm_status piece_create(device* where, std::uint64_t offset, std::uint32_t frames
 void piece_destroy(device* where, std::uint64_t offset, std::uint32_t frames, std::uint64_t address) {
   where->memory->piece_destroy(offset, frames, address);
 }
+
+// ---- Demand --------------------------------------------------------------------------------------------------------
+
+gm_status lasting_address(device* where, std::uint64_t address, std::uint64_t* lasting) {
+  if (where == nullptr || lasting == nullptr) return null_argument("lasting_address");
+  return where->memory->lasting_address(address, lasting);
+}
+
+gm_status table_reserve(device* where, std::uint64_t bytes, std::uint64_t* address) {
+  if (where == nullptr || address == nullptr || bytes == 0) return null_argument("table_reserve");
+  return where->memory->table_reserve(bytes, address);
+}
+
+// Its pages are there when they are touched.
+gm_status table_extend(device* where, std::uint64_t address, std::uint64_t) {
+  if (where == nullptr || address == 0) return null_argument("table_extend");
+  return GM_OK;
+}
+
+// A simulated device reaches all of the host's memory: one of its tables does. Few are ever made.
+gm_status mailbox_create(device* where, std::uint64_t bytes, void** host, std::uint64_t* device_address) {
+  if (where == nullptr || host == nullptr || device_address == nullptr) return null_argument("mailbox_create");
+  const gm_status status = table_reserve(where, bytes, device_address);
+  if (status == GM_OK) *host = reinterpret_cast<void*>(*device_address);
+  return status;
+}
+
+void mailbox_destroy(device*, void*) {}  // goes with the device
 
 // ---- Streams -------------------------------------------------------------------------------------------------------
 
@@ -231,24 +261,48 @@ void stream_fail(stream* which, gm_status why) {
 
 // ---- Work ----------------------------------------------------------------------------------------------------------
 
-gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
-                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
-                      fence* completion) {
-  if (on == nullptr || (fills == nullptr && fill_count != 0) || (copies == nullptr && copy_count != 0)) {
+gm_status push_transfer(stream* on, const sim::unit_request& request, fence* completion) {
+  if (on == nullptr || (request.fills == nullptr && request.fill_count != 0) ||
+      (request.copies == nullptr && request.copy_count != 0) || (request.words == nullptr && request.word_count != 0)) {
     return null_argument("transfer");
   }
   counted_failures& failures = *on->owner()->failures;
-  if (fill_count != 0 && failures.is_due(operation::fill_submit)) return refuse(operation::fill_submit, "a fill");
-  if (copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
-  return on->push({.kind = unit_kind::transfer,
-                   .done = done,
-                   .ready = ready,
-                   .argument = argument,
-                   .fills = fills,
-                   .fill_count = fill_count,
-                   .copies = copies,
-                   .copy_count = copy_count},
-                  completion);
+  if (request.fill_count != 0 && failures.is_due(operation::fill_submit))
+    return refuse(operation::fill_submit, "a fill");
+  if (request.copy_count != 0 && failures.is_due(operation::copy_submit))
+    return refuse(operation::copy_submit, "a copy");
+  return on->push(request, completion);
+}
+
+gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
+                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
+                      fence* completion) {
+  return push_transfer(on,
+                       {.kind = unit_kind::transfer,
+                        .done = done,
+                        .ready = ready,
+                        .argument = argument,
+                        .fills = fills,
+                        .fill_count = fill_count,
+                        .copies = copies,
+                        .copy_count = copy_count},
+                       completion);
+}
+
+gm_status transfer_and_write(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                             std::size_t copy_count, const word_write* words, std::size_t word_count, callback done,
+                             void* argument, fence* completion) {
+  return push_transfer(on,
+                       {.kind = unit_kind::transfer,
+                        .done = done,
+                        .argument = argument,
+                        .fills = fills,
+                        .fill_count = fill_count,
+                        .copies = copies,
+                        .copy_count = copy_count,
+                        .words = words,
+                        .word_count = word_count},
+                       completion);
 }
 
 gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
@@ -327,6 +381,12 @@ constexpr backend_table table = {
     .host_register = nullptr,
     .host_retire = nullptr,
     .host_unregister = nullptr,
+    .lasting_address = lasting_address,
+    .table_reserve = table_reserve,
+    .table_extend = table_extend,
+    .mailbox_create = mailbox_create,
+    .mailbox_destroy = mailbox_destroy,
+    .transfer_and_write = transfer_and_write,
     .fail_nth = fail_nth,
     .error_text = error_text,
 };

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 #include "base/memory_file.h"
 #include "base/os_limit.h"
@@ -80,15 +81,20 @@ gm_status sim_memory::reserve() noexcept {
   mapped_bytes_ = bytes;
   if (has_window()) {
     block_frame_.reset(static_cast<std::uint32_t*>(std::calloc(window_bytes_ / frame_bytes, sizeof(std::uint32_t))));
-    return block_frame_ != nullptr ? GM_OK : fail(GM_ERROR_NO_MEMORY, "no memory for a simulated device's frame table");
+    if (block_frame_ == nullptr) return fail(GM_ERROR_NO_MEMORY, "no memory for a simulated device's frame table");
+    pool_base_ = reserve_aligned(total_bytes());
+    return pool_base_ != 0 ? GM_OK : fail_to_map("addresses", total_bytes());
   }
+  pool_base_ = base_;
   if (!map_memory_file(base_, memory_fd_, bytes)) return fail_to_map("memory", bytes);
   madvise(to_pointer(base_), bytes, MADV_DONTFORK);
   return GM_OK;
 }
 
 sim_memory::~sim_memory() {
+  if (has_window() && pool_base_ != 0) munmap(to_pointer(pool_base_), total_bytes());
   if (base_ != 0) munmap(to_pointer(base_), mapped_bytes_);
+  for (const auto& [address, bytes] : tables_) munmap(to_pointer(address), bytes);
   if (memory_fd_ >= 0) close(memory_fd_);
 }
 
@@ -162,6 +168,42 @@ void sim_memory::piece_destroy_in_window_locked(std::uint64_t offset) noexcept {
   }
   frames_.give_back(entry - 1, 1);
   entry = 0;
+}
+
+gm_status sim_memory::lasting_address(std::uint64_t address, std::uint64_t* lasting) noexcept try {
+  const std::scoped_lock lock(mutex_);
+  if (!contains(address)) return fail(GM_ERROR_INVALID_ARGUMENT, "the address is of no piece");
+  if (!has_window()) {
+    *lasting = address;
+    return GM_OK;
+  }
+  const std::uint64_t in_window = address - base_;
+  const std::uint32_t entry = block_frame_[in_window / frame_bytes] & ~orphan;
+  if (entry == 0) return fail(GM_ERROR_INVALID_ARGUMENT, "the address is of no piece");
+  const std::uint32_t frame = entry - 1;
+  const std::uint64_t stays = pool_base_ + frame * frame_bytes;
+  in_pool_.resize(frames_.count());
+  if (!in_pool_[frame]) {
+    if (const gm_status status = map_frame(stays, frame); status != GM_OK) return status;
+    in_pool_[frame] = true;
+  }
+  *lasting = stays + in_window % frame_bytes;
+  return GM_OK;
+} catch (const std::bad_alloc&) {
+  return fail(GM_ERROR_NO_MEMORY, "no memory to remember which frames have a lasting address");
+}
+
+gm_status sim_memory::table_reserve(std::uint64_t bytes, std::uint64_t* address) noexcept try {
+  const std::scoped_lock lock(mutex_);
+  tables_.reserve(tables_.size() + 1);
+  void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (got == MAP_FAILED) return fail_to_map("tables", bytes);
+  madvise(got, bytes, MADV_DONTFORK);
+  *address = reinterpret_cast<std::uint64_t>(got);
+  tables_.emplace_back(*address, bytes);
+  return GM_OK;
+} catch (const std::bad_alloc&) {
+  return fail(GM_ERROR_NO_MEMORY, "no memory to remember a table");
 }
 
 gm_status sim_memory::map_frame(std::uint64_t address, std::uint32_t frame) noexcept {

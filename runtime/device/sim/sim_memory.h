@@ -5,17 +5,19 @@
 // window_base + offset. Everywhere else in the window is PROT_NONE: a kernel that uses an absent block dies by SIGSEGV.
 // Without one: the whole memfd is mapped once, and a piece is a run of neighbouring frames in that mapping.
 // Under mlockall(MCL_FUTURE) a frame is filled and locked when it is mapped; without a window nothing is.
-// Contents of a frame survive give-back and are seen by its next owner, as on a real device.
-// W1 block_frame_[b] is set exactly when block b of the window is mapped to that frame.
-// W2 no mapping is inherited by fork.
-// Locking: one lock a device over bitmap and table, held across the mapping calls; innermost.
-// Threads: any. Units: bytes; frames of 2 MiB.
+// A frame's lasting address is in a mapping of the whole memfd of its own, filled in frame by frame when first asked
+// for, or, without a window, its one address. Tables and mailboxes are plain private memory. Contents of a frame
+// survive give-back and are seen by its next owner, as on a real device. W1 block_frame_[b] is set exactly when block b
+// of the window is mapped to that frame. W2 no mapping is inherited by fork. Locking: one lock a device over bitmap and
+// table, held across the mapping calls; innermost. Threads: any. Units: bytes; frames of 2 MiB.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "device/sim/sim_frames.h"
 #include "gmem/gmem.h"
@@ -34,6 +36,11 @@ class sim_memory {
 
   gm_status piece_create(std::uint64_t offset, std::uint32_t frames, std::uint64_t* address) noexcept;
   void piece_destroy(std::uint64_t offset, std::uint32_t frames, std::uint64_t address) noexcept;
+
+  std::uint64_t pool_base() const noexcept { return pool_base_; }
+  gm_status lasting_address(std::uint64_t address, std::uint64_t* lasting) noexcept;
+  // Zeroed memory until the device is closed.
+  gm_status table_reserve(std::uint64_t bytes, std::uint64_t* address) noexcept;
 
   bool has_window() const noexcept { return window_bytes_ != 0; }
   std::uint64_t window_base() const noexcept { return has_window() ? base_ : 0; }
@@ -59,10 +66,13 @@ class sim_memory {
   int memory_fd_ = -1;
   std::uint64_t base_ = 0;  // of the window, or of the one mapping
   std::uint64_t mapped_bytes_ = 0;
+  std::uint64_t pool_base_ = 0;  // frame f at pool_base_ + f * frame_bytes
 
   mutable std::mutex mutex_;
   sim_frames frames_;
-  std::unique_ptr<std::uint32_t[], free_deleter> block_frame_;  // window only: 0 absent, else frame + 1 and flags
+  std::vector<bool> in_pool_;                                    // window only: frames that are mapped there
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> tables_;  // address and bytes
+  std::unique_ptr<std::uint32_t[], free_deleter> block_frame_;   // window only: 0 absent, else frame + 1 and flags
 };
 
 }  // namespace gm::device::sim

@@ -18,7 +18,8 @@ constexpr std::uint64_t runner_spin_ns = 20'000;
 std::size_t entries_of(const unit_request& request) {
   const std::size_t for_fills = (request.fill_count + unit_entry::fills_max - 1) / unit_entry::fills_max;
   const std::size_t for_copies = (request.copy_count + unit_entry::copies_max - 1) / unit_entry::copies_max;
-  return std::max({std::size_t{1}, for_fills, for_copies});
+  const std::size_t for_words = (request.word_count + unit_entry::words_max - 1) / unit_entry::words_max;
+  return std::max({std::size_t{1}, for_fills, for_copies, for_words});
 }
 
 template <class Run>
@@ -161,11 +162,14 @@ void sim_queue::write_unit_locked(unit_entry* first, const unit_request& request
   first->body = request.body;
   const fill_run* fills = request.fills;
   const copy_run* copies = request.copies;
+  const word_write* words = request.words;
   std::size_t fills_left = request.fill_count;
   std::size_t copies_left = request.copy_count;
+  std::size_t words_left = request.word_count;
   for (unit_entry* entry = first; entry != nullptr; entry = entry->next_of_unit) {
     entry->fill_count = write_runs(entry->fills, unit_entry::fills_max, fills, fills_left);
     entry->copy_count = write_runs(entry->copies, unit_entry::copies_max, copies, copies_left);
+    entry->word_count = write_runs(entry->words, unit_entry::words_max, words, words_left);
   }
 }
 

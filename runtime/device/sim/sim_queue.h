@@ -35,6 +35,8 @@ struct unit_request {
   std::size_t fill_count = 0;
   const copy_run* copies = nullptr;
   std::size_t copy_count = 0;
+  const word_write* words = nullptr;
+  std::size_t word_count = 0;
   fence awaited = {};                 // wait
   void (*function)(void*) = nullptr;  // call; launch: finish
   std::size_t count = 0;              // launch
@@ -46,6 +48,7 @@ struct unit_request {
 struct unit_entry {
   static constexpr std::size_t fills_max = 4;
   static constexpr std::size_t copies_max = 8;
+  static constexpr std::size_t words_max = 8;
 
   unit_entry* next;
   unit_entry* next_of_unit;  // null at the unit's last
@@ -62,8 +65,10 @@ struct unit_entry {
   bool is_allocated;  // apart from the queue's storage
   std::uint8_t fill_count;
   std::uint8_t copy_count;
+  std::uint8_t word_count;
   fill_run fills[fills_max];
   copy_run copies[copies_max];
+  word_write words[words_max];
 };
 
 class sim_queue {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 
 #include "device/parts/clock.h"
@@ -84,6 +85,7 @@ gm_status stream::run_transfer(const unit_entry* unit) noexcept {
   gm_status status = run_fills(unit);
   if (status == GM_OK) status = run_copies(unit);
   wait_until_ns(end_ns);
+  if (status == GM_OK) write_words(unit);
   return status;
 }
 
@@ -122,6 +124,14 @@ gm_status stream::run_copies(const unit_entry* unit) noexcept {
     }
   }
   return GM_OK;
+}
+
+// Kernels look at them at the same time.
+void stream::write_words(const unit_entry* unit) noexcept {
+  for (const unit_entry* entry = unit; entry != nullptr; entry = entry->next_of_unit)
+    for (const word_write* word = entry->words; word != entry->words + entry->word_count; ++word)
+      std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(word->destination))
+          .store(word->value, std::memory_order_seq_cst);
 }
 
 gm_status stream::run_call(const unit_entry* unit) noexcept {

@@ -51,6 +51,7 @@ struct stream {
   gm_status run_transfer(const sim::unit_entry* unit) noexcept;
   gm_status run_fills(const sim::unit_entry* unit) noexcept;
   gm_status run_copies(const sim::unit_entry* unit) noexcept;
+  void write_words(const sim::unit_entry* unit) noexcept;
   gm_status run_call(const sim::unit_entry* unit) noexcept;
   gm_status run_launch(const sim::unit_entry* unit) noexcept;
   gm_status run_finish(const sim::unit_entry* unit) noexcept;
