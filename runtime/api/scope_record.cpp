@@ -188,12 +188,13 @@ status scope_record::gather_anew() {
   return lease_and_get_frames();
 }
 
-// Frames that others' scopes hold come free when those are released; but not for one who waits for himself. What has
-// changed since we looked may have been just that. Asked under the admission lock: others' attempts are no change.
+// Frames that others' scopes hold come free when those are released; but not for one who waits for himself. A frame
+// that is being given back is nobody's for a moment: own_work counts whoever does that. What has changed since we
+// looked may have been just that. Asked under the admission lock: others' attempts are no change.
 bool scope_record::may_find_room_later() const {
   if (short_of_room_ == room::enough || request_.detached) return false;
   return short_of_room_ == room::copies ||
-         vm_.leases.room_on(request_.node, this_thread()) == lease_table::room::wait ||
+         vm_.leases.room_on(request_.node, this_thread()) == lease_table::room::wait || vm_.own_work.load() != 0 ||
          vm_.room_changes.now() != retry_after_;
 }
 

@@ -287,6 +287,7 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
     block& b = vm.table.at(gone.first);
     block_guard guard(b.lock);
     if (!b.node(device.node).has_frame()) return;
+    vm.own_work.fetch_add(1);  // until it is free, it is nowhere to be found
     address = take_frame_locked(b.node(device.node), first);
   }
   // Nobody uses the rest of the piece either: nothing is valid there, and there are no leases.
@@ -302,7 +303,7 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
     device.pool.give_back(frame);
   }
   device.pool.give_back(first);
-  vm.room_changes.happened();
+  vm.own_work_ended();
 }
 
 void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
@@ -316,11 +317,12 @@ void release_unused_frame(vm_object& vm, device_node& device, block_index index)
     if (b.allocated != no_pages || here.valid != no_pages || b.busy.load(std::memory_order_relaxed) != no_pages ||
         !here.has_frame() || here.leases != 0)
       return;
+    vm.own_work.fetch_add(1);  // until it is free, it is nowhere to be found
     address = take_frame_locked(here, frame);
   }
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);
   device.pool.give_back(frame);
-  vm.room_changes.happened();
+  vm.own_work_ended();
 }
 
 }  // namespace gm

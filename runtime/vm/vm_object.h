@@ -41,8 +41,8 @@ class vm_object {
   // Moves begun and not yet recorded; debug_settle waits on it.
   std::atomic<std::uint64_t> moves_in_flight{0};
   // Of those, the ones on the runtime's own copy streams, and host memory that is being registered or unregistered:
-  // they end whatever the program does. So do frees of such memory, whoever works off frees that were put aside, and
-  // the release of a scope, once begun.
+  // they end whatever the program does. So do frees of such memory, whoever works off frees that were put aside, the
+  // release of a scope, once begun, and whoever gives frames back.
   std::atomic<std::uint64_t> own_work{0};
   // Null where no host memory is registered with copy engines.
   gm::registrar* registered = nullptr;
