@@ -222,7 +222,8 @@ typedef enum gm_mode {
   GM_READ = 1,
   GM_WRITE = 2, /* every byte is overwritten, old contents not needed; bytes of the same pages outside the range are
                    kept, and all are where the stream has failed before the scope's work */
-  GM_READ_WRITE = 3
+  GM_READ_WRITE = 3,
+  GM_ON_DEMAND = 4 /* with GM_READ or GM_READ_WRITE: kernels fetch what they touch, through views (gm_view_get) */
 } gm_mode;
 
 typedef struct gm_access {
@@ -232,6 +233,15 @@ typedef struct gm_access {
 } gm_access;
 
 typedef struct gm_scope_s* gm_scope;
+
+/* On demand. A range with GM_ON_DEMAND is not brought anywhere by its scope: kernels of the scope reach it through a
+ * view, which fetches the pages that they touch, while they run. It may be larger than the device's budget, and its
+ * pages may leave the device again, so it may be used by the CPU and by kernels of other such scopes at the same time.
+ * A scope that declares the memory without GM_ON_DEMAND waits until the on-demand scopes over it are done, the host with
+ * it; open ones of its own thread make it BUSY. The same goes for prefetch, pin, discard, gm_memcpy and gm_memset.
+ * A kernel that cannot get a page (all of the device's frames are held by kernels or scopes; a copy failed) gets no more
+ * pages in this scope; the stream then fails with the reason. On a device without access maps the range is declared as
+ * if without GM_ON_DEMAND. A device has at most 64 scopes with on-demand ranges at a time (further ones: NO_MEMORY). */
 
 /* Makes the ranges resident on the stream's node, queues the copies, makes the stream wait for them, and keeps the
  * pages where they are until the work queued before gm_access_end is done. All ranges or none.
@@ -249,6 +259,12 @@ GM_API gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, si
 /* Ends the declaration; its pages are released when the work queued on the stream so far is done. The handle is gone
  * whatever is returned. DEVICE when a copy that the scope needed has failed: its kernels were not run. */
 GM_API gm_status gm_access_end(gm_scope scope);
+
+/* What a view of the range is made of (gmem/access_map.h; gm::view does this): good for kernels of the scope. The range
+ * lies in one of the scope's. Errors: INVALID_ARGUMENT (NULL, 0 bytes), NOT_MANAGED (not memory that the scope has,
+ * among it memory that was freed). */
+struct gm_view_data;
+GM_API gm_status gm_view_get(gm_scope scope, const void* pointer, size_t bytes, struct gm_view_data* view);
 
 /* ---- Hints and movement --------------------------------------------------------------------------------------- */
 

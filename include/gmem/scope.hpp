@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -81,6 +82,21 @@ template <detail::writable_extent X>
   return access(elements.data(), elements.size_bytes(), GM_READ_WRITE);
 }
 
+// The work fetches what it touches of the range itself, through a gm::view (view.hpp): as much as it likes of memory that
+// may be larger than the device's. Nothing is brought by the scope. With const elements the work only reads.
+// On a device without access maps (gm_node_info.has_access_map) it is read or read_write instead, and all must fit.
+template <class T>
+[[nodiscard]] access on_demand(T* pointer, std::size_t count) {
+  const int mode = (std::is_const_v<T> ? GM_READ : GM_READ_WRITE) | GM_ON_DEMAND;
+  return access(pointer, detail::bytes_of<T>(count), static_cast<gm_mode>(mode));
+}
+
+template <detail::extent X>
+[[nodiscard]] access on_demand(X&& x) {
+  const auto elements = detail::elements(std::forward<X>(x));
+  return on_demand(elements.data(), elements.size());
+}
+
 // From construction to end() or destruction, the work queued on the stream finds the ranges on its device.
 // Empty ranges are left out; a scope over nothing but empty ranges is not open. Movable, not copyable. Threads: begin
 // and end it in one thread; another thread's conflicting scope waits for the end.
@@ -132,6 +148,8 @@ class [[nodiscard]] scope {
     if (handle_ != nullptr) check(gm_access_end(std::exchange(handle_, nullptr)));
   }
 
+  // For gm_view_get; null when the scope is not open.
+  [[nodiscard]] gm_scope native() const noexcept { return handle_; }
   [[nodiscard]] bool is_open() const noexcept { return handle_ != nullptr; }
 
  private:

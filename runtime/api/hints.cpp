@@ -154,7 +154,7 @@ void discard_block(runtime& rt, byte_range range, block_index index, block& b) {
       std::memset(rt.vm.memory.alias(run.begin), 0, run.bytes());
     });
   }
-  make_exclusive_locked(rt.vm, b, host_node, pages);
+  make_exclusive_locked(rt.vm, index, b, host_node, pages);
   b.host().valid &= ~(pages & ~kept);
 }
 

@@ -49,6 +49,7 @@ gm_status gm_node_info_get(int node, gm_node_info* info) {
     result.budget_bytes = rt->vm.host.limit() * page_bytes;
     result.free_bytes = result.budget_bytes - rt->vm.host.used() * page_bytes;
     result.has_window = 1;
+    result.has_access_map = 1;
     result.same_address = 1;
   } else {
     const device_node& d = rt->vm.device(static_cast<unsigned>(node));
@@ -58,6 +59,7 @@ gm_status gm_node_info_get(int node, gm_node_info* info) {
     result.budget_bytes = d.pool.capacity() * frame_bytes;
     result.free_bytes = d.pool.free_frames() * frame_bytes;
     result.has_window = d.windowed() ? 1 : 0;
+    result.has_access_map = d.has_access_map() ? 1 : 0;
     result.same_address = d.same_address(rt->vm.memory.user_base()) ? 1 : 0;
   }
   *info = result;

@@ -56,11 +56,14 @@ runtime::~runtime() {
   if (handlers_ != nullptr) handlers_->stop();
   registrar.stop();
   if (signals_) remove_fault_signals();
+  for (auto& served : demand_)
+    if (served != nullptr) served->stop();
   for (auto& device : vm.devices) {
     if (device == nullptr || device->handle == nullptr) continue;
-    for (device::stream* stream : {device->to_device, device->to_host})
+    for (device::stream* stream : {device->to_device, device->to_host, device->to_map})
       if (stream != nullptr) device->api->stream_destroy(stream);
   }
+  for (auto& served : demand_) served.reset();
   // Its addresses may be a device's, and are given back before that goes.
   vm.memory.destroy();
   for (auto& device : vm.devices)
@@ -147,13 +150,30 @@ status runtime::open_device(const loaded_backend& backend, std::uint32_t index) 
   if (const status s = d.pool.create(static_cast<std::uint32_t>(d.budget_bytes / frame_bytes)); s != status::ok)
     return s;
   vm.stats.metadata_bytes.add(d.pool.metadata_bytes());
-  for (device::stream** stream : {&d.to_device, &d.to_host})
+  for (device::stream** stream : {&d.to_device, &d.to_host, &d.to_map}) {
+    if (stream == &d.to_map && !d.has_access_map()) continue;
     if (const status s = device::check_device(
             *d.api, d.api->stream_create(d.handle, device::stream_independent, stream), "making a stream");
         s != status::ok)
       return s;
+  }
   log_line(log_level::info, "node %u: %s (%s), budget %llu MiB, %s", d.node, d.info.name, d.api->name,
            static_cast<unsigned long long>(d.budget_bytes >> 20), d.windowed() ? "with a window" : "without a window");
+  return status::ok;
+}
+
+status runtime::demand_on(unsigned node, device_faults*& result) {
+  device_node& d = vm.device(node);
+  lock_guard guard(d.admission);
+  std::unique_ptr<device_faults>& made = demand_[node];
+  if (made == nullptr) {
+    std::unique_ptr<device_faults> fresh(new (std::nothrow) device_faults(vm, moves, d));
+    if (fresh == nullptr) return fail(status::no_memory, "no memory to serve kernels' faults");
+    if (const status s = fresh->start(); s != status::ok) return s;
+    made = std::move(fresh);
+    vm.stats.metadata_bytes.add(made->map().metadata_bytes());
+  }
+  result = made.get();
   return status::ok;
 }
 

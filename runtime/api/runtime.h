@@ -6,14 +6,17 @@
 // Locking: starting and stopping hold rank life. current() is one load once the runtime lives.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "api/options.h"
 #include "device/backend.h"
 #include "fault/condemned.h"
 #include "fault/cpu_faults.h"
+#include "fault/device_faults.h"
 #include "fault/fault_handlers.h"
 #include "migrate/move.h"
 #include "migrate/registrar.h"
@@ -27,6 +30,9 @@ struct gm_stream_s {
   gm::device_node* device = nullptr;
   gm::device::stream* handle = nullptr;
   std::atomic<std::uint32_t> open_scopes{0};
+  // Why kernels of an on-demand scope got no more pages, until that has been reported.
+  std::mutex words_lock;
+  char words[256] = {};
 };
 
 namespace gm {
@@ -47,6 +53,9 @@ class runtime {
   // Waits until every scope, move and free whose device work is done, or will be by itself, has been recorded.
   // False at once while a scope is open, and when the time is over.
   bool settle(std::uint64_t timeout_ns);
+
+  // Serves the device's on-demand scopes; made with the first of them.
+  status demand_on(unsigned node, device_faults*& result);
 
   const options& config() const { return config_; }
   // Sum of what all parts keep, now.
@@ -77,6 +86,7 @@ class runtime {
   std::vector<loaded_backend> backends_;
   std::unique_ptr<fault_handlers> handlers_;
   bool signals_ = false;
+  std::array<std::unique_ptr<device_faults>, max_nodes> demand_;  // each made under its device's admission lock
 };
 
 // The live runtime, started if this is the first call. Null with the error set.

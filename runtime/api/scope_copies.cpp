@@ -252,7 +252,7 @@ void scope_record::own_pages() {
       if (!e.unfinished || pages == no_pages) continue;
       const block_lock lock = lock_when_idle(*e.target, pages);
       GM_DCHECK(!on_device() || (e.target->readable & pages) == 0);
-      make_exclusive_locked(vm_, *e.target, request_.node, pages);
+      make_exclusive_locked(vm_, e.index, *e.target, request_.node, pages);
     }
   }
   vm_.leases.set_resident(lease_);

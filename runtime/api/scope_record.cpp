@@ -57,6 +57,7 @@ status scope_record::make_plan() try {
       return fail(status::not_managed, "a range was freed meanwhile");
     }
     extents_.back() = e;
+    if (range.on_demand) continue;
     // Without a window an allocation is one piece, and all of it comes or goes.
     const bool whole = on_device() && !device().windowed();
     add_blocks(whole ? e->bytes() : range.bytes);
@@ -66,6 +67,7 @@ status scope_record::make_plan() try {
   // The largest are the hardest to place.
   std::stable_sort(pieces_.begin(), pieces_.end(), [](const piece& a, const piece& b) { return a.blocks > b.blocks; });
   for (const leased_range& range : ranges) {
+    if (range.on_demand) continue;
     entry* e = &entry_of(block_of(range.bytes.begin));
     for (; e != plan_.data() + plan_.size() && offset_of(e->index) < range.bytes.end; ++e) {
       const page_mask touched = pages_touched(range.bytes, e->index);
@@ -81,6 +83,8 @@ status scope_record::make_plan() try {
           e->need |= touched & ~pages_covered(range.bytes, e->index);
           e->write |= touched;
           break;
+        case GM_ON_DEMAND:
+          break;  // a flag of the interface, told by on_demand here
       }
     }
   }
@@ -105,7 +109,7 @@ bool scope_record::finish_resident_locked(entry& e) {
   if (!on_device()) return false;
   if (e.write != no_pages) {
     if (revoke_cpu_locked(vm_, e.index, b, e.write) != status::ok) return false;
-    make_exclusive_locked(vm_, b, request_.node, e.write);
+    make_exclusive_locked(vm_, e.index, b, request_.node, e.write);
   }
   return true;
 }
@@ -227,6 +231,7 @@ status scope_record::gather() {
   if (s != status::ok && scattered_ && !request_.detached) s = gather_anew();
   try_again_ = s != status::ok && may_find_room_later();
   if (s != status::ok) return s;
+  if (plan_.empty()) return status::ok;
   vm_.leases.set_gathered(lease_);
   touch_frames();
   return status::ok;
@@ -264,6 +269,7 @@ void scope_record::drop_leases() {
 // memory before the third is told to wait for it. That they may be had now is told on either side of the third: who
 // finds the lease gone has been told, and who finds it still there will be.
 void scope_record::give_up_lease() {
+  end_demand();
   const bool held_frames = lease_.gathered;
   const auto tell = [&] {
     if (!on_device()) vm_.starved.changed(*vm_.cpu);
@@ -300,6 +306,7 @@ status scope_record::try_begin() {
   scattered_ = false;
   status s = gather();
   if (s == status::ok && request_.stream != nullptr) s = order_stream(order);
+  if (s == status::ok) s = begin_demand();
   if (s == status::ok) s = copy_blocks(order);
   if (s == status::ok && request_.stream != nullptr) {
     const device::backend_table& api = *request_.stream->device->api;
@@ -351,6 +358,78 @@ status scope_record::begin(runtime& rt, scope_request&& request, scope_record** 
   delete made;
   rt.scopes.fetch_sub(1);
   return s;
+}
+
+// ---- On demand -----------------------------------------------------------------------------------------------------
+
+status scope_record::begin_demand() {
+  if (std::none_of(request_.ranges.begin(), request_.ranges.end(), [](const leased_range& r) { return r.on_demand; }))
+    return status::ok;
+  device_faults* faults = nullptr;
+  if (const status s = rt_.demand_on(request_.node, faults); s != status::ok) return s;
+  access_map& map = faults->map();
+  for (const leased_range& range : request_.ranges) {
+    if (!range.on_demand) continue;
+    if (const status s = map.extend(range.bytes); s != status::ok) return s;
+    for (block_index index = block_of(range.bytes.begin); offset_of(index) < range.bytes.end; ++index) {
+      block& b = vm_.table.at(index);
+      block_guard guard(b.lock);
+      if ((b.host().pinned & pages_touched(range.bytes, index)) != no_pages)
+        return fail(status::busy, "pages of the range are pinned to the host (gm_unpin releases them)");
+    }
+  }
+  if (const status s = map.take_scope(demand_number_); s != status::ok) return s;
+  demand_ = faults;
+  device::fence ready;
+  status s = map.prepare_kernels(demand_number_, ready);
+  const device::backend_table& api = *device().api;
+  if (s == status::ok && request_.stream == nullptr) {
+    api.fence_wait(ready);
+  } else if (s == status::ok) {
+    s = device::check_device(api, api.stream_wait(request_.stream->handle, ready), "waiting for an access map");
+  }
+  if (s == status::ok)
+    demand_->begin_scope(demand_number_, request_.ranges, lease_.stream, {demand_failed, this});
+  return s;  // undo() ends it
+}
+
+void scope_record::end_demand() {
+  if (demand_ == nullptr) return;
+  demand_->end_scope(demand_number_);
+  demand_->map().release_scope(demand_number_);
+  demand_ = nullptr;
+}
+
+// Before the scope's release, which waits for this in end_demand().
+void scope_record::demand_failed(void* self, status why, const char* words) {
+  auto* s = static_cast<scope_record*>(self);
+  stream_record* stream = s->request_.stream;
+  if (stream == nullptr) return;
+  {
+    const std::scoped_lock guard(stream->words_lock);
+    std::snprintf(stream->words, sizeof stream->words, "%s", words);
+  }
+  stream->device->api->stream_fail(stream->handle, static_cast<gm_status>(why));
+}
+
+status scope_record::view(byte_range bytes, gm_view_data& result) const {
+  for (const leased_range& range : request_.ranges) {
+    if (bytes.begin < range.bytes.begin || bytes.end > range.bytes.end) continue;
+    if (range.on_demand) {
+      result = demand_->map().view_of(bytes, demand_number_, range.writes());
+      return status::ok;
+    }
+    const block& b = vm_.table.at(block_of(bytes.begin));
+    result = {};
+    result.bytes = bytes.bytes();
+    result.may_write = range.writes() ? 1 : 0;
+    // Leased frames stay where they are.
+    result.direct = reinterpret_cast<unsigned char*>(
+        on_device() ? b.node(request_.node).address + bytes.begin % block_bytes : vm_.memory.user_base() + bytes.begin);
+    return status::ok;
+  }
+  return fail(status::not_managed, "the %llu bytes are not in one of the scope's ranges",
+              static_cast<unsigned long long>(bytes.bytes()));
 }
 
 // ---- 7 end, 8 release --------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 //   4 copy      the rest, block by block: the CPU's and other devices' permissions are revoked, moves begin. Copies go
 //               on the runtime's own copy streams, and on the scope's stream where they must follow an ended scope.
 //               Pages in flight are followed (move.h), so that the host does not wait for the work they wait for
+//     demand    ranges on demand bring nothing: their scope is given a number, by which its kernels' faults are served
 //   5 order     the stream waits for the noted fences and for the copies
 //   6 own       pages that are overwritten whole change owner without a copy, in stream order. From here nothing fails
 //      ... the program queues its work ...
@@ -49,6 +50,9 @@ class scope_record {
 
   // Step 6, for a request that put it off.
   void own_pages();
+
+  // Of bytes that the scope has.
+  status view(byte_range, gm_view_data& result) const;
 
   unsigned node() const { return request_.node; }
   stream_record* stream() const { return request_.stream; }
@@ -105,6 +109,9 @@ class scope_record {
   void come_behind_others_locked(const entry&);
   bool own_in_stream_order();
   status order_stream(const lease_order&);
+  status begin_demand();
+  void end_demand();
+  static void demand_failed(void* self, status, const char* why);
   void wait_for_moves();
   void undo();
   void drop_leases();
@@ -123,6 +130,8 @@ class scope_record {
   std::vector<extent*> extents_;
   std::vector<entry> plan_;
   std::vector<piece> pieces_;  // without a window: what the plan's blocks come in, the largest first
+  device_faults* demand_ = nullptr;  // serves the ranges on demand, from begin_demand() to end_demand()
+  unsigned demand_number_ = 0;
   std::shared_ptr<void> kept_;
   std::vector<device::fence> copies_;  // what the stream waits for: the last on each other stream
   // Moves in flight, and one for the scope itself until its fence is done. Whoever takes it to zero releases.

@@ -73,7 +73,12 @@ gm_status gm_stream_synchronize(gm_stream stream) {
   if (const gm_status s = need_stream(stream); s != GM_OK) return s;
   const device::backend_table& api = *stream->device->api;
   const gm_status result = api.stream_synchronize(stream->handle);
-  const status told = device::check_device(api, result, "work on a stream failed");
+  status told = device::check_device(api, result, "work on a stream failed");
+  if (result != GM_OK) {
+    const std::scoped_lock guard(stream->words_lock);
+    if (stream->words[0] != 0) told = fail(told, "work on a stream failed: %s", stream->words);
+    stream->words[0] = 0;
+  }
   // What an open scope was to bring may be missing: kernels that are still launched in it must not run.
   if (result != GM_OK && stream->open_scopes.load() != 0) api.stream_fail(stream->handle, result);
   return to_c(told);
@@ -129,12 +134,17 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
     const gm_access& a = accesses[i];
     int mode = 0;
     std::memcpy(&mode, &a.mode, sizeof mode);  // C may hand over any number
-    if (mode != GM_READ && mode != GM_WRITE && mode != GM_READ_WRITE)
-      return to_c(fail(status::invalid_argument, "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE",
-                       i, mode));
+    const bool on_demand = (mode & GM_ON_DEMAND) != 0;
+    mode &= ~GM_ON_DEMAND;
+    if ((mode != GM_READ && mode != GM_READ_WRITE && (mode != GM_WRITE || on_demand)))
+      return to_c(fail(status::invalid_argument,
+                       "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE, and with GM_ON_DEMAND the "
+                       "first and the last",
+                       i, static_cast<int>(mode | (on_demand ? GM_ON_DEMAND : 0))));
     byte_range range;
     if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
-    request.ranges.push_back({range, a.mode});
+    const bool fetched = on_demand && rt->vm.device(request.node).has_access_map();
+    request.ranges.push_back({range, static_cast<gm_mode>(mode), fetched});
   }
   scope_record* begun = nullptr;
   if (const status s = scope_record::begin(*rt, std::move(request), &begun); s != status::ok) return to_c(s);
@@ -142,6 +152,16 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
   return GM_OK;
 } catch (const std::bad_alloc&) {
   return to_c(fail(status::no_memory, "no memory for %zu ranges", count));
+}
+
+gm_status gm_view_get(gm_scope scope, const void* pointer, size_t bytes, gm_view_data* view) {
+  runtime* rt = current();
+  if (rt == nullptr) return not_running();
+  if (scope == nullptr) return to_c(fail(status::invalid_argument, "the scope is null"));
+  if (view == nullptr) return to_c(fail(status::invalid_argument, "view is null"));
+  byte_range range;
+  if (const status s = managed_range(*rt, pointer, bytes, range); s != status::ok) return to_c(s);
+  return to_c(reinterpret_cast<scope_record*>(scope)->view(range, *view));
 }
 
 gm_status gm_access_end(gm_scope ended) {

@@ -11,8 +11,10 @@ namespace gm {
 enum class lock_rank : std::uint8_t {
   life,            // runtime start and stop
   admission,       // one a device: who may gather frames. Held while write-backs are waited for, never while scopes are
+  pieces,          // one a device: its pieces are made and given back one at a time
   extents,         // which addresses are allocated, and their references
   deferred,        // frees that a copy in flight holds up
+  access_map,      // one a device: stale entries of its access map are written in order. Takes block locks
   block,           // one a block: its pages' state and kernel page tables. Never held while anything is waited for
   advice,          // the interval map of advice; read under a block lock by faults
   leases,          // active scopes; asked under a block lock by faults
@@ -20,6 +22,7 @@ enum class lock_rank : std::uint8_t {
   moves,           // the pool of move records
   registrar,       // which blocks' host memory is to be registered, and which no longer
   fault_streams,   // the recent sequential streams of CPU faults
+  demand_scopes,   // one a device: which on-demand scopes it has
   starved_faults,  // CPU faults that wait for host memory
   condemned,       // threads whose touch is about to be an error
   log,

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "evict/room.h"
+#include "migrate/access_map.h"
 #include "migrate/host_pages.h"
 #include "migrate/registrar.h"
 
@@ -50,6 +51,7 @@ void forget_pages(vm_object& vm, const extent& e, block_index index) {
   b.parked &= ~pages;
   for (unsigned n = 0; n < vm.nodes; ++n) {
     node_pages& node = b.node(n);
+    if (n != host_node) forget_mappings_locked(vm, n, index, pages);
     node.valid &= ~pages;
     node.writable &= ~pages;
     node.dirty &= ~pages;

@@ -9,6 +9,7 @@
 #include "evict/reclaim.h"
 #include "migrate/host_pages.h"
 #include "migrate/registrar.h"
+#include "migrate/remapping.h"
 
 namespace gm {
 namespace {
@@ -43,12 +44,46 @@ bool spoken_for_locked(const block& b, unsigned node) {
   return here.leases != 0 || (here.pinned & b.allocated) != 0 || b.host().leases != 0;
 }
 
-bool evictable_locked(const block& b, unsigned node) {
-  return b.node(node).has_frame() && !spoken_for_locked(b, node) && b.busy.load(std::memory_order_relaxed) == 0;
+bool evictable_locked(const vm_object& vm, block_index index, const block& b, unsigned node) {
+  if (!b.node(node).has_frame() || spoken_for_locked(b, node) || b.busy.load(std::memory_order_relaxed) != no_pages)
+    return false;
+  const access_map* map = vm.map(node);
+  return map == nullptr || map->held_locked(index, all_pages) == no_pages;
+}
+
+void taken_from_kernels(void* owner, bool) {
+  auto* all = static_cast<write_backs*>(owner);
+  if (all->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) all->pending.notify_all();
+}
+
+// Step 0: running kernels lose the pieces, together, and are waited for as long as that may take. What they hold on to
+// is not evictable in the steps to come. Such pieces are single blocks.
+void take_from_kernels(vm_object& vm, move_pool& moves, device_node& device, const piece* pieces, std::size_t count) {
+  access_map* map = vm.map(device.node);
+  if (map == nullptr || !map->in_use()) return;
+  write_backs all;
+  for (std::size_t i = 0; i < count; ++i) {
+    block& b = vm.table.at(pieces[i].first);
+    remapping* taking = nullptr;
+    {
+      block_guard guard(b.lock);
+      const page_mask held = map->held_locked(pieces[i].first, all_pages);
+      if (held == no_pages || spoken_for_locked(b, device.node) || b.busy.load(std::memory_order_relaxed) != no_pages)
+        continue;
+      taking = begin_taking_locked(vm, *map, moves, pieces[i].first, b,
+                                   {.pages = held, .done = taken_from_kernels, .owner = &all});
+    }
+    if (taking == nullptr) continue;
+    all.pending.fetch_add(1, std::memory_order_relaxed);
+    (void)submit_remapping(taking);
+  }
+  wait_for_all(all);
 }
 
 // The block has no frame any more; returns where it was.
-std::uint64_t take_frame_locked(node_pages& here, frame_index& frame) {
+std::uint64_t take_frame_locked(const vm_object& vm, unsigned node, block_index index, block& b, frame_index& frame) {
+  node_pages& here = b.node(node);
+  if (const access_map* map = vm.map(node); map != nullptr) map->at(index).place_plus_one = 0;
   const std::uint64_t address = here.address;
   frame = here.frame();
   here.frame_plus_one = 0;
@@ -89,7 +124,7 @@ page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
 // home: the pages that have to go; none when there is nothing to submit.
 bool begin_block_locked(vm_object& vm, device_node& device, block_index index, block& b, write_backs& all, move* m,
                         copy_plan& plan, page_mask& home, status& s) {
-  const bool fits = evictable_locked(b, device.node);
+  const bool fits = evictable_locked(vm, index, b, device.node);
   home = fits ? must_go_home(vm, b, device.node) : no_pages;
   if (home == no_pages) return fits;
   s = status::no_memory;
@@ -131,10 +166,8 @@ bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_ind
 }
 
 // Step 2 for one block. False: it has become busy, or its write-back failed.
-bool strike_block(vm_object& vm, device_node& device, block_index index) {
-  block& b = vm.table.at(index);
-  block_guard guard(b.lock);
-  if (!evictable_locked(b, device.node) || must_go_home(vm, b, device.node) != no_pages) return false;
+bool strike_block_locked(vm_object& vm, device_node& device, block_index index, block& b) {
+  if (!evictable_locked(vm, index, b, device.node) || must_go_home(vm, b, device.node) != no_pages) return false;
   node_pages& here = b.node(device.node);
   // Zeroes that nobody wrote become NOMAP, and NOMAP pages have no memory.
   const page_mask nomap = here.valid & ~valid_elsewhere(b, vm.nodes, device.node);
@@ -149,6 +182,37 @@ bool strike_block(vm_object& vm, device_node& device, block_index index) {
     inherited &= ~b.node(n).valid;
   }
   here.valid = here.writable = here.dirty = no_pages;
+  forget_mappings_locked(vm, device.node, index, all_pages);
+  return true;
+}
+
+// Steps 2 and 3 for a piece of one block, as one: nobody finds it without contents and with a frame.
+bool strike_and_release_block(vm_object& vm, device_node& device, block_index index) {
+  lock_guard making(device.pieces);
+  block& b = vm.table.at(index);
+  frame_index frame = no_frame;
+  std::uint64_t address = 0;
+  {
+    block_guard guard(b.lock);
+    if (!strike_block_locked(vm, device, index, b)) return false;
+    vm.own_work.fetch_add(1);
+    address = take_frame_locked(vm, device.node, index, b, frame);
+  }
+  device.api->piece_destroy(device.handle, offset_of(index), 1, address);
+  device.pool.give_back(frame);
+  vm.own_work_ended();
+  return true;
+}
+
+bool strike_and_release_piece(vm_object& vm, device_node& device, const piece& gone) {
+  if (gone.blocks == 1) return strike_and_release_block(vm, device, gone.first);
+  for (std::uint32_t k = 0; k < gone.blocks; ++k) {
+    const block_index index{gone.first.value + k};
+    block& b = vm.table.at(index);
+    block_guard guard(b.lock);
+    if (!strike_block_locked(vm, device, index, b)) return false;
+  }
+  release_piece(vm, device, gone);
   return true;
 }
 
@@ -162,6 +226,7 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
   std::size_t begun = 0;
   std::uint32_t promised = 0;
   std::size_t looked_at = 0;
+  take_from_kernels(vm, moves, device, pieces, std::min<std::size_t>(count, frames));
   for (; looked_at < count && promised < frames; ++looked_at) {
     const std::size_t i = looked_at;
     std::uint32_t clean_pages = 0;
@@ -179,13 +244,9 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
 
   std::uint32_t freed = 0;
   for (std::size_t i = 0; i < begun; ++i) {
-    bool struck = true;
-    for (std::uint32_t k = 0; k < pieces[i].blocks && struck; ++k)
-      struck = strike_block(vm, device, {pieces[i].first.value + k});
-    if (!struck) continue;
+    if (!strike_and_release_piece(vm, device, pieces[i])) continue;
     vm.stats.node[device.node].evictions.add(pieces[i].blocks);
     vm.stats.node[device.node].writebacks_skipped.add(clean[i]);
-    release_piece(vm, device, pieces[i]);
     freed += pieces[i].blocks;
   }
   return freed;
@@ -206,6 +267,36 @@ std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, 
     if (now == 0) skip += count;
   }
   return freed;
+}
+
+}  // namespace
+
+namespace {
+
+// All blocks of the piece get frames, if they are free. Another thread may have given them theirs meanwhile. busy: the
+// budget has no free frames.   no_memory: the device has not.
+status make_piece(vm_object& vm, device_node& device, const piece& wanted, victim_class which, frame_index* frames) {
+  lock_guard making(device.pieces);
+  {
+    block& b = vm.table.at(wanted.first);
+    block_guard guard(b.lock);
+    if (b.node(device.node).has_frame()) return status::ok;
+  }
+  if (!device.pool.take(wanted, which, frames)) return status::busy;
+  std::uint64_t address = 0;
+  const gm_status made = device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
+  if (made != GM_OK) {
+    const status failed = device::check_device(*device.api, made, "device memory");
+    for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
+    return failed;
+  }
+  for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
+    block& b = vm.table.at({wanted.first.value + i});
+    block_guard guard(b.lock);
+    b.node(device.node).frame_plus_one = frames[i] + 1;
+    b.node(device.node).address = address + i * block_bytes;
+  }
+  return status::ok;
 }
 
 }  // namespace
@@ -244,6 +335,11 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
   }
 }
 
+std::uint32_t evict_some(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames) {
+  status ignored = status::ok;
+  return evict_round(vm, moves, device, frames, ignored);
+}
+
 status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const piece& wanted, victim_class which,
                      bool evict) {
   std::unique_ptr<frame_index[]> many;
@@ -254,41 +350,32 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     frames = many.get();
     if (frames == nullptr) return fail(status::no_memory, "no memory to record %u frames", wanted.blocks);
   }
-  std::uint64_t address = 0;
   for (;;) {
-    if (!device.pool.take(wanted, which, frames)) {
+    const status made = make_piece(vm, device, wanted, which, frames);
+    if (made == status::ok) return status::ok;
+    if (made == status::busy) {
       if (!evict) return fail(status::no_memory, "no free frames on node %u", device.node);
       if (const status s = make_room(vm, moves, device, wanted.blocks); s != status::ok) return s;
       continue;
     }
-    const gm_status made = device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
-    if (made == GM_OK) break;
-    const status failed = device::check_device(*device.api, made, "device memory");
-    for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
-    if (failed != status::no_memory || !evict) return failed;
+    if (made != status::no_memory || !evict) return made;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
     if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0)
-      return could_free(vm, device, 1) && ignored == status::ok ? status::busy : failed;
+      return could_free(vm, device, 1) && ignored == status::ok ? status::busy : made;
   }
-  for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
-    block& b = vm.table.at({wanted.first.value + i});
-    block_guard guard(b.lock);
-    b.node(device.node).frame_plus_one = frames[i] + 1;
-    b.node(device.node).address = address + i * block_bytes;
-  }
-  return status::ok;
 }
 
 void release_piece(vm_object& vm, device_node& device, const piece& gone) {
   frame_index first = no_frame;
   std::uint64_t address = 0;
+  lock_guard making(device.pieces);
   {
     block& b = vm.table.at(gone.first);
     block_guard guard(b.lock);
     if (!b.node(device.node).has_frame()) return;
     vm.own_work.fetch_add(1);  // until it is free, it is nowhere to be found
-    address = take_frame_locked(b.node(device.node), first);
+    address = take_frame_locked(vm, device.node, gone.first, b, first);
   }
   // Nobody uses the rest of the piece either: nothing is valid there, and there are no leases.
   device.api->piece_destroy(device.handle, offset_of(gone.first), gone.blocks, address);
@@ -298,7 +385,7 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
     frame_index frame = no_frame;
     {
       block_guard guard(b.lock);
-      (void)take_frame_locked(b.node(device.node), frame);
+      (void)take_frame_locked(vm, device.node, {gone.first.value + i}, b, frame);
     }
     device.pool.give_back(frame);
   }
@@ -307,18 +394,19 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
 }
 
 void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
+  lock_guard making(device.pieces);
   block& b = vm.table.at(index);
   frame_index frame = no_frame;
   std::uint64_t address = 0;
   {
     block_guard guard(b.lock);
-    node_pages& here = b.node(device.node);
+    const node_pages& here = b.node(device.node);
     // Freed memory that waits for its scopes is still here: the last of it to be reclaimed comes by again.
     if (b.allocated != no_pages || here.valid != no_pages || b.busy.load(std::memory_order_relaxed) != no_pages ||
         !here.has_frame() || here.leases != 0)
       return;
     vm.own_work.fetch_add(1);  // until it is free, it is nowhere to be found
-    address = take_frame_locked(here, frame);
+    address = take_frame_locked(vm, device.node, index, b, frame);
   }
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);
   device.pool.give_back(frame);

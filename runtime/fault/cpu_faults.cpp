@@ -6,6 +6,7 @@
 
 #include "evict/reclaim.h"
 #include "migrate/host_pages.h"
+#include "migrate/remapping.h"
 #include "platform/clock.h"
 #include "policy/placement.h"
 
@@ -35,6 +36,14 @@ page_mask nearest(page_mask pages, unsigned touched, std::uint64_t most) {
 offence offence_of(status s) { return s == status::no_memory ? offence::no_memory : offence::failed_copy; }
 
 }  // namespace
+
+// What serving a fault has begun under the block's lock, to be submitted without it.
+struct cpu_faults::begun_work {
+  move* moves[most_moves] = {};
+  homeward_copy_plan plans[most_moves];
+  unsigned count = 0;
+  remapping* taking = nullptr;
+};
 
 // Counted before anything is under way that could wake the thread.
 void cpu_faults::park_locked(block& b, page_mask page) {
@@ -86,9 +95,27 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
   return wanted | page;
 }
 
+// Where several devices have it, from one after the other; without a record for that the thread repeats its access.
+cpu_faults::outcome cpu_faults::take_from_kernels_locked(block_index index, block& b, const cpu_fault& fault,
+                                                         page_mask page, begun_work& begun) {
+  const bool writes = fault.access == cpu_access::write;
+  for (unsigned n = 1; n < vm_.nodes && begun.taking == nullptr; ++n) {
+    access_map* map = vm_.map(n);
+    if (map == nullptr || map->held_locked(index, writes ? page : page & map->at(index).writable) == no_pages) continue;
+    begun.taking = begin_taking_locked(vm_, *map, moves_, index, b,
+                                       {.pages = page, .wish = writes ? cpu_wish::write : cpu_wish::read});
+    break;
+  }
+  if (begun.taking == nullptr) {
+    vm_.cpu->wake({fault.offset, fault.offset + os_page_bytes});
+    return outcome::served;
+  }
+  park_locked(b, page);
+  return outcome::wait_copy;
+}
+
 cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const cpu_fault& fault, page_mask page,
-                                             offence& why, move** begun, homeward_copy_plan* plans,
-                                             unsigned& begun_count) {
+                                             offence& why, begun_work& begun) {
   if ((b.allocated & page) == 0) {
     why = offence::wild;
     return outcome::offending;
@@ -127,13 +154,17 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
     if (vm_.leases.cpu_verdict(touched, cpu_access::write, 0) != lease_table::verdict::free) read_only = page;
   }
 
-  const page_mask window = window_locked(index, b, fault, page, busy);
+  page_mask window = window_locked(index, b, fault, page, busy);
+  // Kernels that run may be using pages of it: the touched one is taken from them, the others stay.
+  const page_mask used = held_by_kernels_locked(vm_, index, window, host_node, fault.access == cpu_access::read);
+  if ((used & page) != 0) return take_from_kernels_locked(index, b, fault, page, begun);
+  window &= ~used;
   const page_mask here = window & b.host().valid;
   const page_mask nomap = window & ~valid_anywhere(b, vm_.nodes);
   page_mask remote = window & ~here & ~nomap;
 
   if (here != no_pages) {
-    if (fault.access == cpu_access::write) make_exclusive_locked(vm_, b, host_node, here);
+    if (fault.access == cpu_access::write) make_exclusive_locked(vm_, index, b, host_node, here);
     const page_mask alone = here & ~valid_elsewhere(b, vm_.nodes, host_node) & ~read_only;
     if (const status s = grant_cpu_locked(vm_, index, b, here, alone); s != status::ok) {
       why = offence_of(s);
@@ -150,7 +181,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
     if ((nomap & page & read_only) != 0) (void)write_protect_cpu_locked(vm_, index, b, page);
     b.willneed &= ~nomap;
   }
-  for (unsigned n = 1; n < vm_.nodes && remote != no_pages && begun_count < most_moves; ++n) {
+  for (unsigned n = 1; n < vm_.nodes && remote != no_pages && begun.count < most_moves; ++n) {
     const page_mask from_here = remote & b.node(n).valid;
     if (from_here == no_pages) continue;
     move* m = moves_.take(true);
@@ -162,7 +193,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
       if (pages == no_pages || (s != status::ok && pages == request.pages)) continue;
       request.pages = request.grant = pages;
       request.exclusive = fault.access == cpu_access::write ? pages : no_pages;
-      s = begin_move_locked(vm_, index, b, request, *m, plans[begun_count]);
+      s = begin_move_locked(vm_, index, b, request, *m, begun.plans[begun.count]);
       if (s != status::no_memory) break;
     }
     if (s != status::ok) {
@@ -171,7 +202,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
       why = offence_of(s);
       return outcome::offending;
     }
-    begun[begun_count++] = m;
+    begun.moves[begun.count++] = m;
     remote &= ~request.pages;
   }
   if ((b.busy.load(std::memory_order_relaxed) & page) != 0) {
@@ -192,17 +223,16 @@ cpu_faults::outcome cpu_faults::serve(const cpu_fault& fault, offence& why) {
   }
   for (unsigned tries = 1;; ++tries) {
     const std::uint32_t seen = vm_.starved.now();
-    move* begun[most_moves] = {};
-    homeward_copy_plan plans[most_moves];
-    unsigned begun_count = 0;
+    begun_work begun;
     outcome result{};
     {
       block_guard guard(b->lock);
-      result = serve_locked(index, *b, fault, page, why, begun, plans, begun_count);
+      result = serve_locked(index, *b, fault, page, why, begun);
     }
-    for (unsigned i = 0; i < begun_count; ++i) {
+    if (begun.taking != nullptr) (void)submit_remapping(begun.taking);  // refused: the thread is woken, and tries again
+    for (unsigned i = 0; i < begun.count; ++i) {
       // A refused copy has been cancelled, which woke the thread; failing for ever would spin, so it is an offence.
-      if (submit_move(moves_, begun[i], plans[i], nullptr) != status::ok && result == outcome::wait_copy) {
+      if (submit_move(moves_, begun.moves[i], begun.plans[i], nullptr) != status::ok && result == outcome::wait_copy) {
         why = offence::failed_copy;
         result = outcome::offending;
       }

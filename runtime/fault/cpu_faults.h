@@ -9,6 +9,7 @@
 //       being copied                -> parked; the move's end wakes it
 //       in a conflicting scope      -> parked until the scope is released; if that waits for this thread (its own
 //                                      scope, its own stream's work, a circle of threads): condemned, SIGBUS
+//       a kernel that fetched it may be using it -> taken from the kernel, parked; then it is the CPU's (remapping.h)
 //       a window of neighbours is taken along (fault_window.h), each page if it is in the same case
 //       valid on the host           -> other nodes lose it when it is a write; mapped; done
 //       NOMAP                       -> zero pages; done
@@ -48,8 +49,9 @@ class cpu_faults {
   signal_verdict handle_in_line(const cpu_fault&);
 
  private:
-  outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, move** begun,
-                       homeward_copy_plan* plans, unsigned& begun_count);
+  struct begun_work;
+  outcome serve_locked(block_index, block&, const cpu_fault&, page_mask page, offence& why, begun_work& begun);
+  outcome take_from_kernels_locked(block_index, block&, const cpu_fault&, page_mask page, begun_work& begun);
   outcome find_host_memory(const cpu_fault&, std::uint32_t seen);
   page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
   void park_locked(block&, page_mask page);

@@ -22,11 +22,18 @@ struct device_node {
   std::uint64_t budget_bytes = 0;
   frame_pool pool;
   mutex<lock_rank::admission> admission;
+  // A block gets or loses its frame, and the backend makes or ends the piece, as one step. Device calls are made under
+  // it, block locks are taken under it, and nothing is waited for.
+  mutex<lock_rank::pieces> pieces;
 
   // For copies that wait for nothing but each other: a CPU fault may be behind any of them, so no user work ever is
   // ahead of them. Copies that must follow user work go on the user's stream.
   device::stream* to_device = nullptr;
   device::stream* to_host = nullptr;
+  device::stream* to_map = nullptr;  // entries of the access map, and what is read of it
+
+  // Kernels may fetch their own pages. Frames then come one by one, which takes a window to declare memory as well.
+  bool has_access_map() const { return windowed() && (info.capabilities & device::has_access_maps) != 0; }
 
   bool windowed() const { return (info.capabilities & device::has_window) != 0; }
   bool same_address(std::uintptr_t arena_base) const { return windowed() && info.window_base == arena_base; }

@@ -61,6 +61,12 @@ void count_locked(const move& m, block& b) {
   }
 }
 
+// The device may no longer write the pages. No kernel of it can be doing so now.
+void lose_write_locked(const vm_object& vm, block_index index, block& b, unsigned node, page_mask pages) {
+  b.node(node).writable &= ~pages;
+  if (const access_map* map = vm.map(node); map != nullptr) map->forget_locked(index, pages & map->at(index).writable);
+}
+
 void record_locked(move& m, block& b) {
   vm_object& vm = *m.vm;
   count_locked(m, b);
@@ -69,13 +75,13 @@ void record_locked(move& m, block& b) {
   for (unsigned n = 1; n < vm.nodes; ++n) newer |= b.node(n).dirty & b.node(n).valid;
   node_pages& to = b.node(m.destination);
   to.valid |= m.pages;
-  for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).writable &= ~m.pages;
+  for (unsigned n = 1; n < vm.nodes; ++n) lose_write_locked(vm, m.index, b, n, m.pages);
   if (m.destination == host_node) {
     for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).dirty &= ~m.pages;
   } else {
     to.dirty |= m.pages & ~m.filled & newer;
   }
-  make_exclusive_locked(vm, b, m.destination, m.exclusive);
+  make_exclusive_locked(vm, m.index, b, m.destination, m.exclusive);
   b.willneed &= ~m.pages;
 }
 
@@ -97,7 +103,10 @@ void finish(move_pool& pool, move* m, status result) {
   block& b = vm.table.at(m->index);
   {
     block_guard guard(b.lock);
-    if (result == status::ok) record_locked(*m, b);
+    if (result == status::ok) {
+      record_locked(*m, b);
+      if (m->shown != no_pages) vm.map(m->destination)->shown_locked(m->index, m->shown, m->exclusive);
+    }
     const page_mask idle = unlist_transition_locked(b, *m);
     const page_mask granted = m->grant & idle & b.allocated & ~written_by_scopes_locked(vm, m->index, b, m->grant);
     if (result == status::ok && granted != no_pages) {
@@ -150,7 +159,7 @@ void plan_to_device_locked(const vm_object& vm, block_index index, block& b, mov
     if (n == m.destination || !vm.device(m.destination).reaches(vm.device(n))) continue;
     const page_mask from_peer = left & b.node(n).valid;
     plan_copies(vm, index, b, n, m.destination, from_peer, plan);
-    b.node(n).writable &= ~from_peer;
+    lose_write_locked(vm, index, b, n, from_peer);
     left &= ~from_peer;
   }
   GM_DCHECK((left & valid_anywhere(b, vm.nodes)) == 0);
@@ -177,12 +186,13 @@ void publish_fence(vm_object& vm, block& b, const move* m, std::uint64_t serial,
 
 }  // namespace
 
-void make_exclusive_locked(vm_object& vm, block& b, unsigned node, page_mask pages) {
+void make_exclusive_locked(vm_object& vm, block_index index, block& b, unsigned node, page_mask pages) {
   if (pages == no_pages) return;
   for (unsigned n = 0; n < vm.nodes; ++n) {
     if (n == node) continue;
     node_pages& other = b.node(n);
     const bool had = other.valid != 0;
+    if (n != host_node) forget_mappings_locked(vm, n, index, pages);
     other.valid &= ~pages;
     other.writable &= ~pages;
     other.dirty &= ~pages;
@@ -277,6 +287,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
   m.grant = request.grant & request.pages;
   m.overwritten = request.overwritten & m.exclusive;
   m.follows = request.follows;
+  m.shown = request.shown & request.pages;
   m.done = request.done;
   m.owner = request.owner;
   m.stream = request.stream;
@@ -294,7 +305,7 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
     } else {
       plan_copies(vm, index, b, request.source, host_node, request.pages, plan);
       // The source stops writing before the copy: what is left of its permission is a scope's, and none is in the way.
-      for (unsigned n = 1; n < vm.nodes; ++n) b.node(n).writable &= ~request.pages;
+      for (unsigned n = 1; n < vm.nodes; ++n) lose_write_locked(vm, index, b, n, request.pages);
     }
     if (m.stream == nullptr) set_copy_stream(m, vm.device(request.source), vm.device(request.source).to_host);
   } else {
@@ -308,6 +319,10 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
       plan_to_device_locked(vm, index, b, m, plan);
     if (m.stream == nullptr)
       set_copy_stream(m, vm.device(request.destination), vm.device(request.destination).to_device);
+  }
+  if (m.shown != no_pages) {
+    plan.words->count = 0;
+    vm.map(m.destination)->show_locked(index, m.shown, m.exclusive, *plan.words);
   }
   list_transition_locked(b, m);
   if (m.own_stream) vm.own_work.fetch_add(1);
@@ -325,7 +340,10 @@ status submit_move(move_pool& pool, move* m, const planned_copies& plan, device:
   for (std::size_t i = 0; i < plan.ahead_count && result == GM_OK; ++i)
     result = api.stream_wait(m->stream, plan.ahead[i]);
   device::fence completion;
-  if (result == GM_OK)
+  if (result == GM_OK && m->shown != no_pages)
+    result = api.transfer_and_write(m->stream, plan.fills, plan.fill_count, plan.copies, plan.copy_count,
+                                    plan.words->words, plan.words->count, copies_done, m, &completion);
+  else if (result == GM_OK)
     result = api.transfer_if(m->stream, m->follows ? source_is_there : nullptr, plan.fills, plan.fill_count,
                              plan.copies, plan.copy_count, copies_done, m, &completion);
   if (result != GM_OK) {

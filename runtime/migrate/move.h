@@ -26,6 +26,7 @@
 
 #include "base/mutex.h"
 #include "base/status.h"
+#include "migrate/access_map.h"
 #include "vm/vm_object.h"
 
 namespace gm {
@@ -41,6 +42,7 @@ struct move : transition {
   page_mask grant = no_pages;        // of a move to the host: pages to map for the CPU afterwards
   page_mask filled = no_pages;       // pages that were NOMAP
   page_mask overwritten = no_pages;  // pages that change owner without their contents
+  page_mask shown = no_pages;        // pages that the destination's kernels find as soon as they have arrived
   bool follows = false;
   move_done done = nullptr;
   void* owner = nullptr;
@@ -52,14 +54,16 @@ struct move : transition {
 // The copies of one move, built under the block's lock and given to the backend without it. Where they are written is
 // of two sizes: a fault may be served on a signal's stack of 8 KiB.
 struct planned_copies {
-  planned_copies(device::copy_run* copies_at, device::fill_run* fills_at, device::fence* ahead_at)
-      : copies(copies_at), fills(fills_at), ahead(ahead_at) {}
+  planned_copies(device::copy_run* copies_at, device::fill_run* fills_at, device::fence* ahead_at,
+                 entry_words* words_at = nullptr)
+      : copies(copies_at), fills(fills_at), ahead(ahead_at), words(words_at) {}
   planned_copies(const planned_copies&) = delete;
   planned_copies& operator=(const planned_copies&) = delete;
 
   device::copy_run* const copies;
   device::fill_run* const fills;
   device::fence* const ahead;  // of the moves that a follower comes behind
+  entry_words* const words;    // entries to be written behind the copies; null: none ever are
   std::size_t copy_count = 0;
   std::size_t fill_count = 0;
   std::size_t ahead_count = 0;
@@ -73,6 +77,16 @@ struct copy_plan : planned_copies {
   device::copy_run copies_[pages_per_block];
   device::fill_run fills_[pages_per_block];
   device::fence ahead_[pages_per_block];
+};
+
+// Of a move whose pages a device's kernels wait for.
+struct shown_copy_plan : planned_copies {
+  shown_copy_plan() : planned_copies(copies_, fills_, nullptr, &words_) {}
+
+ private:
+  device::copy_run copies_[pages_per_block];
+  device::fill_run fills_[pages_per_block];
+  entry_words words_;
 };
 
 // Of a move to the host that follows none: from one device, which makes no more runs than every other page.
@@ -90,6 +104,7 @@ struct move_request {
   page_mask exclusive = no_pages;
   page_mask overwritten = no_pages;  // of a follower: of the exclusive ones, those whose contents are not needed
   page_mask grant = no_pages;
+  page_mask shown = no_pages;  // of a move to a device that follows none: what its kernels are to find
   bool keep_cpu_mapping = false;  // the CPU keeps reading what is copied from the host and not exclusive
   bool follows = false;
   device::stream* stream = nullptr;            // null: the device's own copy streams; of a follower never
@@ -122,7 +137,7 @@ class move_pool {
 
 // The node alone holds a current copy from now on, and a device may write it. The CPU has lost the pages already where
 // the node is a device; nothing is busy. What was there is the caller's business: it was copied, or is not needed.
-void make_exclusive_locked(vm_object&, block&, unsigned node, page_mask pages);
+void make_exclusive_locked(vm_object&, block_index, block&, unsigned node, page_mask pages);
 
 // Whether the pages can be copied to the node without going through the host. Returns those that cannot.
 page_mask unreachable_locked(const vm_object&, const block&, unsigned destination, page_mask pages);

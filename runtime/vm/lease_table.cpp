@@ -17,6 +17,7 @@ bool share_page(const leased_range& a, const leased_range& b) {
 bool covers_page(const lease& l, page_index page, bool writes_only) {
   if (l.state == lease_state::released) return false;
   for (const leased_range& range : l.ranges) {
+    if (range.on_demand) continue;
     const page_range pages = range.pages();
     if (pages.begin <= page && page < pages.end && (!writes_only || range.writes())) return true;
   }
@@ -29,12 +30,24 @@ bool lease_table::conflict(const lease& active, std::span<const leased_range> wa
   if (active.state == lease_state::released) return false;
   for (const leased_range& a : active.ranges)
     for (const leased_range& w : wanted)
-      if ((a.writes() || w.writes()) && share_page(a, w)) {
+      if ((a.on_demand != w.on_demand || (!a.on_demand && (a.writes() || w.writes()))) && share_page(a, w)) {
         if (shared != nullptr) *shared = a.bytes;
         return true;
       }
   return false;
 }
+
+namespace {
+
+// Whether ranges of it on demand are wanted otherwise.
+bool changes_until_released(const lease& active, std::span<const leased_range> wanted) {
+  for (const leased_range& a : active.ranges)
+    for (const leased_range& w : wanted)
+      if (a.on_demand && !w.on_demand && share_page(a, w)) return true;
+  return false;
+}
+
+}  // namespace
 
 bool lease_table::would_circle_locked(thread_id self, thread_id blocker) const {
   // Follow who waits for whom; a circle that this thread is not in has no more steps than there are leases.
@@ -109,7 +122,7 @@ status lease_table::begin_or_wait(lease& wanted, conflicts how, lease_order& ord
           must_wait = true;
           break;
         }
-        if (how == conflicts::wait) {
+        if (how == conflicts::wait || changes_until_released(*l, wanted.ranges)) {
           must_wait = true;
           break;
         }
@@ -250,6 +263,24 @@ void lease_table::forget_waits_locked(const lease& over) {
     }
   for (waiter* w = waiters_; w != nullptr; w = w->next)
     if (w->waits_on == &over) w->waits_on = nullptr;
+}
+
+page_mask lease_table::on_demand(unsigned node, block_index index) const {
+  page_mask pages = no_pages;
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (l->node != node || l->state == lease_state::released) continue;
+    for (const leased_range& range : l->ranges)
+      if (range.on_demand) pages |= pages_touched(range.bytes, index);
+  }
+  return pages;
+}
+
+bool lease_table::frames_held_elsewhere(unsigned node, const device::stream* stream) const {
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next)
+    if (l->node == node && l->gathered && l->stream != stream) return true;
+  return false;
 }
 
 bool lease_table::open_over(byte_range range) const {

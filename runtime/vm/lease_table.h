@@ -9,6 +9,8 @@
 //           behind that fence.
 //   released its work is done; blocks still count it. It conflicts with nothing, but who waits for frames waits for its
 //   end
+// A range on demand stays nowhere, and no CPU access waits for it. It conflicts with every range that is not on demand,
+// and one of those that comes later waits for its release, since what it would plan with changes until then.
 // begin() takes all ranges at once or none, under one lock: leases never wait for each other half-taken.
 // Waiting: begin_or_wait() sleeps on the table's event, with nothing held; a CPU access that conflicts sleeps in its
 // fault. Threads that hold open leases and wait for one another in either way would sleep for ever: the last of the
@@ -24,6 +26,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/page_mask.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "device/backend.h"
@@ -36,6 +39,7 @@ namespace gm {
 struct leased_range {
   byte_range bytes;
   gm_mode mode;
+  bool on_demand = false;  // kernels fetch it through views: its pages may come and go
   bool writes() const { return mode != GM_READ; }
   page_range pages() const { return {page_of(bytes.begin), page_of(bytes.end + page_bytes - 1)}; }
 };
@@ -105,6 +109,10 @@ class lease_table {
   // evicted onto), and whether waiting for them can help this thread.
   enum class room { none, wait, own };
   room room_on(unsigned node, thread_id) const;
+  // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will.
+  page_mask on_demand(unsigned node, block_index) const;
+  // Does a lease that gathered frames on the node hold them, whose work cannot be behind that stream's?
+  bool frames_held_elsewhere(unsigned node, const device::stream*) const;
   // Is there an open lease over any page of the range?
   bool open_over(byte_range) const;
   std::size_t active() const;

@@ -27,6 +27,7 @@ bool leased_pages_are_there(const vm_object& vm, block_index index, const block&
   vm.leases.for_each([&](const lease& l) {
     if (l.state != lease_state::open || !l.resident) return;
     for (const leased_range& range : l.ranges) {
+      if (range.on_demand) continue;
       const page_mask pages = pages_touched(range.bytes, index);
       if ((pages & ~b.node(l.node).valid & ~busy) != 0) there = false;
     }

@@ -21,7 +21,8 @@
 
 namespace gm {
 
-class registrar;  // migrate/registrar.h
+class registrar;   // migrate/registrar.h
+class access_map;  // migrate/access_map.h
 
 class vm_object {
  public:
@@ -46,6 +47,9 @@ class vm_object {
   std::atomic<std::uint64_t> own_work{0};
   // Null where no host memory is registered with copy engines.
   gm::registrar* registered = nullptr;
+  // Of devices whose kernels have fetched pages, or may; made with the first on-demand scope there.
+  std::array<std::atomic<access_map*>, max_nodes> maps{};
+  access_map* map(unsigned node) const { return maps[node].load(std::memory_order_acquire); }
   // Rises whenever a move or a registration has ended, frames came free, or a scope that held some is gone: what was in
   // the way of making room may be gone.
   event room_changes;

@@ -42,7 +42,7 @@ class reclaiming : public test::small_vm {
     give_frame(index, node);
     block_guard guard(at(index).lock);
     ASSERT_EQ(revoke_cpu_locked(*vm, index, at(index), pages), status::ok);
-    make_exclusive_locked(*vm, at(index), node, pages);
+    make_exclusive_locked(*vm, index, at(index), node, pages);
   }
   std::uint64_t os_pages() const { return test::os_pages_in_core(vm->memory, {0, vm->memory.bytes()}); }
 };

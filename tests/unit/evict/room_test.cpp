@@ -37,7 +37,7 @@ class rooms : public test::small_vm {
     if (!has_frame(block, node)) ASSERT_EQ(acquire(block, true, victim_class::normal, node), status::ok);
     block_guard guard(at({block}).lock);
     ASSERT_EQ(revoke_cpu_locked(*vm, {block}, at({block}), pages), status::ok);
-    make_exclusive_locked(*vm, at({block}), node, pages);
+    make_exclusive_locked(*vm, {block}, at({block}), node, pages);
     for (unsigned page = 0; page < pages_per_block; ++page)
       if ((pages & one_page(page)) != 0) paint(device_page({block}, page, node), value(block, page));
   }

@@ -47,7 +47,7 @@ class serving : public small_vm {
     {
       block_guard guard(b().lock);
       ASSERT_EQ(revoke_cpu_locked(*vm, here, b(), pages), status::ok);
-      make_exclusive_locked(*vm, b(), node, pages);
+      make_exclusive_locked(*vm, here, b(), node, pages);
     }
     for (unsigned page = 0; page < pages_per_block; ++page)
       if ((pages & one_page(page)) != 0) paint(device_page(here, page, node), static_cast<int>(page) + 1);

@@ -31,7 +31,7 @@ class following_moves : public test::small_vm {
   // Pages that the CPU wrote, and that device 1 then took: painted 10.
   void device_1_has(page_mask pages) {
     block_guard guard(b().lock);
-    make_exclusive_locked(*vm, b(), 1, pages);
+    make_exclusive_locked(*vm, here, b(), 1, pages);
     for (unsigned page = 0; page < pages_per_block; ++page)
       if ((pages & one_page(page)) != 0) paint(device_page(here, page, 1), 10);
   }

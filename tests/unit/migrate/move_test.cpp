@@ -43,7 +43,7 @@ class moving : public test::small_vm {
     {
       block_guard guard(b().lock);
       ASSERT_EQ(revoke_cpu_locked(*vm, here, b(), pages), status::ok);
-      make_exclusive_locked(*vm, b(), node, pages);
+      make_exclusive_locked(*vm, here, b(), node, pages);
     }
     for_each_page(pages, [&](unsigned page) { paint(device_page(here, page, node), int(page) + 100); });
   }
@@ -286,7 +286,7 @@ TEST_F(moving, parked_faults_wake_whatever_becomes_of_the_move) {
     EXPECT_EQ(b().parked, 0x80U);
     b().parked = 0;
     block_guard guard(b().lock);
-    make_exclusive_locked(*vm, b(), 1, 0x3);
+    make_exclusive_locked(*vm, here, b(), 1, 0x3);
   }
 }
 
@@ -314,7 +314,7 @@ TEST_F(moving, exclusive_takes_everything_from_the_others) {
   ASSERT_EQ(go({.destination = 2, .pages = 0xf}), status::ok);
   {
     block_guard guard(b().lock);
-    make_exclusive_locked(*vm, b(), 2, 0x3);
+    make_exclusive_locked(*vm, here, b(), 2, 0x3);
   }
   EXPECT_EQ(b().host().valid, 0xcU);
   EXPECT_EQ(on(here, 1).valid, 0xcU);
@@ -323,11 +323,11 @@ TEST_F(moving, exclusive_takes_everything_from_the_others) {
   EXPECT_EQ(on(here, 2).dirty, 0x3U);
   {
     block_guard guard(b().lock);
-    make_exclusive_locked(*vm, b(), host_node, 0xc);
+    make_exclusive_locked(*vm, here, b(), host_node, 0xc);
     EXPECT_EQ(on(here, 2).valid, 0x3U);
     EXPECT_EQ(on(here, 1).valid, 0U);
     EXPECT_EQ(b().host().writable, 0U) << "what the host may write is for the grant to say";
-    make_exclusive_locked(*vm, b(), host_node, no_pages);
+    make_exclusive_locked(*vm, here, b(), host_node, no_pages);
   }
 }
 
@@ -340,7 +340,7 @@ TEST_F(moving, a_block_that_lost_its_last_copy_there_is_the_next_victim) {
   EXPECT_EQ(victim[0].first, block_index{0});
   {
     block_guard guard(b().lock);
-    make_exclusive_locked(*vm, b(), host_node, 0x1);
+    make_exclusive_locked(*vm, here, b(), host_node, 0x1);
   }
   ASSERT_EQ(vm->device(1).pool.victims(victim, 1, 0), 1U);
   EXPECT_EQ(victim[0].first, here);

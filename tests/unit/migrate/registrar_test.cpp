@@ -384,7 +384,7 @@ TEST_F(registering, zeroes_of_an_evicted_block_stay_on_the_host_where_its_memory
     // As a discard leaves them on the device: zero, clean, and nobody else's.
     block_guard guard(at({0}).lock);
     ASSERT_EQ(revoke_cpu_locked(*vm, {0}, at({0}), all_pages), status::ok);
-    make_exclusive_locked(*vm, at({0}), 1, all_pages);
+    make_exclusive_locked(*vm, {0}, at({0}), 1, all_pages);
     on({0}, 1).dirty = no_pages;
   }
   for (unsigned page = 0; page < pages_per_block; ++page) paint(device_page({0}, page, 1), 0);

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fault/device_faults.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include "device/backend_loader.h"
+#include "evict/reclaim.h"
+#include "evict/room.h"
+#include "migrate/host_pages.h"
+#include "migrate/remapping.h"
+#include "platform/clock.h"
+#include "policy/victim_order.h"
+
+namespace gm {
+namespace {
+
+constexpr unsigned requests_at_once = 512;
+// A round that finds nothing costs a processor's time: from so many in a row on the thread sleeps between them.
+constexpr unsigned rounds_awake = 2000;
+constexpr std::uint64_t nap_ns = 20'000;
+
+}  // namespace
+
+// What serving a block has begun under its lock, to be submitted without it.
+struct device_faults::begun_work {
+  remapping* showing = nullptr;
+  remapping* taking = nullptr;
+  move* moving = nullptr;
+  move* homeward = nullptr;
+  shown_copy_plan copies;
+  homeward_copy_plan home_copies;
+};
+
+device_faults::device_faults(vm_object& vm, move_pool& moves, device_node& device)
+    : vm_(vm), moves_(moves), device_(device), map_(vm, device), reclaimer_(vm, moves, device) {}
+
+status device_faults::start() try {
+  waiting_.reserve(access_map::ring_slots * 2);
+  status s = map_.create();
+  if (s == status::ok) s = reclaimer_.start();
+  if (s != status::ok) return s;
+  s = thread_.start("gmem-demand", any_cpu, [](void* self) { static_cast<device_faults*>(self)->work(); }, this);
+  if (s == status::ok)
+    vm_.maps[device_.node].store(&map_, std::memory_order_release);
+  else
+    reclaimer_.stop();
+  return s;
+} catch (const std::bad_alloc&) {
+  return fail(status::no_memory, "no memory to serve kernels' faults");
+}
+
+void device_faults::stop() {
+  if (thread_.running()) {
+    stopping_.store(true);
+    work_.happened();
+    thread_.join();
+  }
+  reclaimer_.stop();
+}
+
+// ---- Scopes --------------------------------------------------------------------------------------------------------
+
+void device_faults::begin_scope(unsigned scope, std::span<const leased_range> ranges, const device::stream* stream,
+                                demand_failure told) {
+  {
+    lock_guard guard(scopes_lock_);
+    scopes_[scope] = {ranges, stream, told};
+  }
+  work_.happened();
+  reclaimer_.look();
+}
+
+void device_faults::end_scope(unsigned scope) {
+  lock_guard guard(scopes_lock_);
+  scopes_[scope] = {};
+}
+
+std::uint64_t device_faults::scopes_over(block_index index, page_mask pages) {
+  std::uint64_t over = 0;
+  lock_guard guard(scopes_lock_);
+  for (unsigned i = 0; i < scopes_.size(); ++i)
+    for (const leased_range& range : scopes_[i].ranges)
+      if (range.on_demand && (pages_touched(range.bytes, index) & pages) != no_pages) over |= std::uint64_t{1} << i;
+  return over;
+}
+
+// Also where the device does not take the word: then its kernels do not run any more, or wait for the next.
+void device_faults::give_up_on(std::uint64_t scopes, status result, const char* why) {
+  for (; scopes != 0; scopes &= scopes - 1) {
+    const auto scope = static_cast<unsigned>(std::countr_zero(scopes));
+    demand_failure told;
+    {
+      lock_guard guard(scopes_lock_);
+      std::swap(told, scopes_[scope].told);
+      // Under the lock: the scope cannot end meanwhile.
+      if (told.failed != nullptr) told.failed(told.owner, result, why);
+      if (told.failed != nullptr) (void)map_.give_up(scope);
+    }
+  }
+}
+
+void device_faults::move_ended(void* self, const move& m, status result) {
+  if (result == status::ok) return;
+  auto& faults = *static_cast<device_faults*>(self);
+  char why[256];
+  std::snprintf(why, sizeof why, "copying pages that a kernel waits for to node %u (%s) failed: %s", faults.device_.node,
+                faults.device_.info.name, last_error());
+  faults.give_up_on(faults.scopes_over(m.index, m.shown), result, why);
+}
+
+// ---- The thread ----------------------------------------------------------------------------------------------------
+
+void device_faults::work() {
+  unsigned idle_rounds = 0;
+  for (;;) {
+    const std::uint32_t seen = work_.now();
+    if (stopping_.load()) return;
+    if (!map_.in_use()) {
+      waiting_.clear();
+      work_.wait_past(seen);
+      continue;
+    }
+    const std::uint64_t start = now_ns();
+    bool busy = take_requests();
+    busy = serve() || busy;
+    if (busy) {
+      vm_.stats.fault_time_ns.add(now_ns() - start);
+      idle_rounds = 0;
+    } else if (++idle_rounds < rounds_awake || !waiting_.empty()) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::nanoseconds(nap_ns));
+    }
+  }
+}
+
+bool device_faults::take_requests() {
+  const std::size_t before = waiting_.size();
+  const auto room = static_cast<unsigned>(std::min<std::size_t>(requests_at_once, waiting_.capacity() - before));
+  const std::uint64_t now = now_ns();
+  const unsigned came = map_.take_requests(room, [&](std::uint64_t request) {
+    const std::uint64_t scope = request >> GM_REQUEST_SCOPE_SHIFT & GM_REQUEST_SCOPE_MASK;
+    waiting_.push_back({.page = request & 0xffffffffu,
+                        .scopes = std::uint64_t{1} << scope,
+                        .since_ns = now,
+                        .write = (request >> GM_REQUEST_WRITE_SHIFT & 1) != 0});
+  });
+  if (came == 0) return false;
+  vm_.stats.node[device_.node].faults.add(came);
+  std::stable_sort(waiting_.begin(), waiting_.end(), [](const posted_page& a, const posted_page& b) { return a.page < b.page; });
+  std::size_t kept = 0;
+  for (const posted_page& r : waiting_) {
+    if (kept != 0 && waiting_[kept - 1].page == r.page) {
+      waiting_[kept - 1].scopes |= r.scopes;
+      waiting_[kept - 1].write = waiting_[kept - 1].write || r.write;
+    } else {
+      waiting_[kept++] = r;
+    }
+  }
+  waiting_.resize(kept);
+  return true;
+}
+
+// One round. True: something went on.
+bool device_faults::serve() {
+  if (waiting_.empty()) return false;
+  starved_ = false;
+  std::size_t kept = 0;
+  for (std::size_t first = 0; first < waiting_.size();) {
+    const block_index index = block_of(page_index{waiting_[first].page});
+    wanted_pages wanted;
+    std::size_t end = first;
+    for (; end < waiting_.size() && block_of(page_index{waiting_[end].page}) == index; ++end) {
+      const page_mask page = one_page(page_in_block({waiting_[end].page}));
+      wanted.pages |= page;
+      if (waiting_[end].write) wanted.to_write |= page;
+    }
+    const page_mask served = serve_block(index, wanted);
+    for (std::size_t i = first; i < end; ++i)
+      if ((served & one_page(page_in_block({waiting_[i].page}))) == no_pages) waiting_[kept++] = waiting_[i];
+    first = end;
+  }
+  const bool progress = kept != waiting_.size();
+  waiting_.resize(kept);
+  give_up_stuck(now_ns());
+  return progress;
+}
+
+// Frames have been asked for, for long, and none has come free.
+void device_faults::give_up_stuck(std::uint64_t now) {
+  const std::uint64_t successes = reclaimer_.successes();
+  if (!starved_ || successes != successes_seen_ || starved_since_ns_ == 0) {
+    successes_seen_ = successes;
+    starved_since_ns_ = starved_ ? now : 0;
+    return;
+  }
+  if (now - starved_since_ns_ < stuck_ns) return;
+  std::uint64_t stuck = 0;
+  {
+    lock_guard guard(scopes_lock_);
+    for (const posted_page& r : waiting_)
+      for (std::uint64_t left = r.scopes; left != 0; left &= left - 1) {
+        const auto scope = static_cast<unsigned>(std::countr_zero(left));
+        if (!vm_.leases.frames_held_elsewhere(device_.node, scopes_[scope].stream)) stuck |= std::uint64_t{1} << scope;
+      }
+  }
+  starved_since_ns_ = now;
+  if (stuck == 0) return;
+  char why[256];
+  std::snprintf(why, sizeof why,
+                "%zu pages wait for room on node %u (%s), and none of its %u frames has come free: kernels hold pages "
+                "(spans, or this scope's declared ranges) in all of them",
+                waiting_.size(), device_.node, device_.info.name, device_.pool.capacity());
+  give_up_on(stuck, status::no_memory, why);
+}
+
+// ---- One block -----------------------------------------------------------------------------------------------------
+
+// The frame, and the address by which kernels read it. False: not yet.
+bool device_faults::has_place(block_index index, block& b) {
+  bool has_frame = false;
+  {
+    block_guard guard(b.lock);
+    has_frame = b.node(device_.node).has_frame();
+    if (has_frame && map_.at(index).place_plus_one != 0) return true;
+  }
+  if (!has_frame) {
+    const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
+    reclaimer_.look();
+    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) {
+      starved_ = true;
+      return false;
+    }
+  }
+  lock_guard no_frame_changes(device_.pieces);
+  std::uint64_t address = 0;
+  {
+    block_guard guard(b.lock);
+    address = b.node(device_.node).address;
+  }
+  std::uint64_t lasting = 0;
+  if (address == 0 || device_.api->lasting_address(device_.handle, address, &lasting) != GM_OK) return false;
+  block_guard guard(b.lock);
+  map_.at(index).place_plus_one = static_cast<std::uint32_t>((lasting - device_.info.pool_base) / page_bytes + 1);
+  return true;
+}
+
+// The pages that are served or on their way.
+page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
+  block* b = vm_.table.find(index);
+  if (b == nullptr) return wanted.pages;
+  if (!has_place(index, *b)) return no_pages;
+  begun_work begun;
+  page_mask served = no_pages;
+  {
+    block_guard guard(b->lock);
+    served = serve_block_locked(index, *b, wanted, begun);
+  }
+  if (begun.taking != nullptr) (void)submit_remapping(begun.taking);
+  if (begun.showing != nullptr && submit_remapping(begun.showing) != status::ok) served = no_pages;
+  if (begun.homeward != nullptr) (void)submit_move(moves_, begun.homeward, begun.home_copies, nullptr);
+  if (begun.moving != nullptr) (void)submit_move(moves_, begun.moving, begun.copies, nullptr);
+  return served;
+}
+
+// What kernels of other devices use, and this one may not have beside them, is taken from one of them. Returns it.
+page_mask device_faults::take_from_others_locked(block_index index, block& b, wanted_pages wanted, begun_work& begun) {
+  page_mask in_use = no_pages;
+  for (unsigned n = 1; n < vm_.nodes; ++n) {
+    access_map* other = n == device_.node ? nullptr : vm_.map(n);
+    if (other == nullptr) continue;
+    const page_mask excluding = (wanted.pages & other->at(index).writable) | wanted.to_write;
+    const page_mask held = other->held_locked(index, excluding);
+    in_use |= held;
+    if (held == no_pages || begun.taking != nullptr) continue;
+    begun.taking = begin_taking_locked(vm_, *other, moves_, index, b, {.pages = held});
+    if (begun.taking != nullptr) other->at(index).hold_until_ns = now_ns() + hold_ns;
+  }
+  return in_use;
+}
+
+page_mask device_faults::window_locked(block_index index, const block& b, page_mask wanted) {
+  if (b.leases != 0) return wanted;
+  const auto touched = static_cast<unsigned>(std::countr_zero(wanted));
+  const page_index page{first_page(index).value + touched};
+  const page_mask own = same_allocation(b, touched);
+  const auto first = static_cast<unsigned>(std::countr_zero(own));
+  const std::uint64_t base = first_page(index).value;
+  const fault_window window = streams_.next({.page = page,
+                                             .first = {base + first},
+                                             .last = {base + first + count_pages(own)},
+                                             .begins = (b.starts & one_page(first)) != 0,
+                                             .pattern = vm_.advices.at(page).pattern});
+  const page_mask near =
+      pages_between(page_in_block(window.first), static_cast<unsigned>(window.last.value - base)) & own;
+  return wanted | (near & vm_.leases.on_demand(device_.node, index));
+}
+
+page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_pages wanted, begun_work& begun) {
+  const unsigned node = device_.node;
+  node_pages& here = b.node(node);
+  access_map::block_entries& entries = map_.at(index);
+  if (entries.place_plus_one == 0 || now_ns() < entries.hold_until_ns) return no_pages;
+  const page_mask busy = b.busy.load(std::memory_order_relaxed);
+  // Nobody waits for pages that are not on demand: their scope is over.
+  const page_mask gone = wanted.pages & ~vm_.leases.on_demand(node, index);
+  wanted.pages &= ~busy & b.allocated & ~gone;
+  wanted.to_write &= wanted.pages;
+  const page_mask in_use = take_from_others_locked(index, b, wanted, begun);
+  wanted.pages &= ~in_use;
+  wanted.to_write &= ~in_use;
+  page_mask served = gone;
+
+  // Here already. An entry that says so, and was not believed, is written again.
+  page_mask present = wanted.pages & here.valid;
+  const page_mask upgraded = present & wanted.to_write;
+  if (revoke_cpu_locked(vm_, index, b, upgraded) != status::ok) present = no_pages;
+  if (present != no_pages) {
+    make_exclusive_locked(vm_, index, b, node, upgraded);
+    const page_mask writable = present & here.writable & ~valid_elsewhere(b, vm_.nodes, node);
+    begun.showing = begin_showing_locked(vm_, map_, index, b, present, writable);
+    if (begun.showing != nullptr) served |= present;
+  }
+
+  const page_mask absent = wanted.pages & ~here.valid;
+  if (absent == no_pages) return served;
+  if (const page_mask far = unreachable_locked(vm_, b, node, absent); far != no_pages) {
+    unsigned source = 1;
+    while ((b.node(source).valid & far) == no_pages) ++source;
+    begun.homeward = moves_.take(true);
+    if (begun.homeward == nullptr) return served;
+    const move_request home{.destination = host_node, .source = source, .pages = far & b.node(source).valid};
+    if (begin_move_locked(vm_, index, b, home, *begun.homeward, begun.home_copies) != status::ok) {
+      moves_.give_back(begun.homeward);
+      begun.homeward = nullptr;
+    }
+    return served;
+  }
+  page_mask pages = window_locked(index, b, absent) & ~here.valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
+  pages &= ~unreachable_locked(vm_, b, node, pages);
+  pages &= ~held_by_kernels_locked(vm_, index, pages & ~absent, node, true) | absent;
+  begun.moving = moves_.take(true);
+  if (begun.moving == nullptr) return served;
+  const move_request request{.destination = node,
+                             .pages = pages,
+                             .exclusive = absent & wanted.to_write,
+                             .shown = pages,
+                             .keep_cpu_mapping = true,
+                             .done = move_ended,
+                             .owner = this};
+  if (begin_move_locked(vm_, index, b, request, *begun.moving, begun.copies) != status::ok) {
+    moves_.give_back(begun.moving);
+    begun.moving = nullptr;
+    return served;
+  }
+  return served | absent;
+}
+
+}  // namespace gm

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// device_faults.h - serving one device's kernels: the requests for pages that they post while they run.
+//
+// The life of a request:
+//   1 a kernel finds an entry without the permission it needs and posts the page in the ring     (gmem/access_map.h)
+//   2 work() takes what has come, sorts it by page and joins it to what is still waiting
+//   3 serve_block(), for each block, under its lock:
+//       being copied or remapped      -> later
+//       the CPU has just taken it     -> later, for a moment (access_map::hold_until_ns)
+//       in use by another device's kernels, in a way that excludes this one -> taken from them, later
+//       no frame                      -> one is taken; without free ones the reclaimer is asked, later
+//       valid here                    -> others lose it when it is to be written; shown
+//       only on a device that this one cannot copy from -> a move to the host, later
+//       else                          -> a move here, with the pages that are likely to be wanted next, which shows them
+//   4 the kernel sees the entry change, and goes on
+// "Later" means with the next round: the thread goes round while anything waits or kernels may ask, and sleeps when there
+// is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait never
+// keep it from serving them.
+// What cannot be served: a page whose copy fails, and pages for which no frame came free in stuck_ns although nobody
+// else holds any. Their scopes get no more pages, and their streams fail with the reason; contents are as before.
+// Threads: work() is one thread; the rest may be called from any.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "evict/reclaimer.h"
+#include "migrate/access_map.h"
+#include "migrate/move.h"
+#include "platform/thread.h"
+#include "policy/fault_window.h"
+#include "vm/vm_object.h"
+
+namespace gm {
+
+// Told once, by any thread, why a scope gets no more pages. The words stay until the call returns.
+struct demand_failure {
+  void (*failed)(void* owner, status, const char* why) = nullptr;
+  void* owner = nullptr;
+};
+
+class device_faults {
+ public:
+  static constexpr std::uint64_t stuck_ns = 2'000'000'000;
+
+  device_faults(vm_object& vm, move_pool& moves, device_node& device);
+  ~device_faults() { stop(); }
+  // The map, and the threads. Nothing is left when it fails.
+  status start();
+  void stop();
+
+  access_map& map() { return map_; }
+  // Of a scope, whose lease is in the table; the ranges stay until end_scope(). Until then failures are told.
+  void begin_scope(unsigned scope, std::span<const leased_range>, const device::stream*, demand_failure);
+  void end_scope(unsigned scope);
+
+ private:
+  struct posted_page {
+    std::uint64_t page;
+    std::uint64_t scopes;    // one bit each
+    std::uint64_t since_ns;  // when it came
+    bool write;
+  };
+  struct wanted_pages {
+    page_mask pages = no_pages;
+    page_mask to_write = no_pages;
+  };
+  struct begun_work;
+
+  void work();
+  bool take_requests();
+  bool serve();
+  page_mask serve_block(block_index, wanted_pages);
+  page_mask serve_block_locked(block_index, block&, wanted_pages, begun_work&);
+  page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
+  bool has_place(block_index, block&);
+  page_mask window_locked(block_index, const block&, page_mask wanted);
+  void give_up_stuck(std::uint64_t now);
+  void give_up_on(std::uint64_t scopes, status, const char* why);
+  std::uint64_t scopes_over(block_index, page_mask);
+  static void move_ended(void* self, const move&, status);
+
+  vm_object& vm_;
+  move_pool& moves_;
+  device_node& device_;
+  access_map map_;
+  reclaimer reclaimer_;
+  thread thread_;
+  fault_streams streams_;
+  event work_;
+  std::atomic<bool> stopping_{false};
+  std::vector<posted_page> waiting_;  // sorted by page
+  bool starved_ = false;          // this round found no frame
+  std::uint64_t starved_since_ns_ = 0;
+  std::uint64_t successes_seen_ = 0;
+
+  struct scope_entry {
+    std::span<const leased_range> ranges;
+    const device::stream* stream = nullptr;
+    demand_failure told;
+  };
+  mutex<lock_rank::demand_scopes> scopes_lock_;
+  std::array<scope_entry, GM_MAP_SCOPES> scopes_;
+};
+
+}  // namespace gm
