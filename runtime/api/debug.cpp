@@ -54,16 +54,30 @@ bool compare_with_kernel(runtime& rt, char* why, std::size_t why_bytes) {
   return same;
 }
 
+bool validate_maps(const vm_object& vm, char* why, std::size_t why_bytes) {
+  for (block_index index; index.value < vm.table.blocks(); ++index) {
+    block* b = vm.table.find(index);
+    if (b == nullptr) {
+      index.value += page_table::blocks_per_chunk - 1 - index.value % page_table::blocks_per_chunk;
+      continue;
+    }
+    block_guard guard(b->lock);
+    if (!validate_entries_locked(vm, index, *b, why, why_bytes)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool debug_validate(char* why, std::size_t why_bytes) {
   runtime* rt = running();
-  return rt == nullptr || validate(rt->vm, false, why, why_bytes);
+  return rt == nullptr || (validate(rt->vm, false, why, why_bytes) && validate_maps(rt->vm, why, why_bytes));
 }
 
 bool debug_validate_at_rest(char* why, std::size_t why_bytes) {
   runtime* rt = running();
-  return rt == nullptr || (validate(rt->vm, true, why, why_bytes) && compare_with_kernel(*rt, why, why_bytes));
+  return rt == nullptr || (validate(rt->vm, true, why, why_bytes) && validate_maps(rt->vm, why, why_bytes) &&
+                           compare_with_kernel(*rt, why, why_bytes));
 }
 
 bool debug_settle(std::uint64_t timeout_ns) {

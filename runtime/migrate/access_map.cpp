@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstddef>
+#include <cstdio>
 #include <new>
 
 #include "base/check.h"
@@ -223,6 +224,29 @@ page_mask held_by_kernels_locked(const vm_object& vm, block_index index, page_ma
     if (map != nullptr) held |= map->held_locked(index, only_writable ? pages & map->at(index).writable : pages);
   }
   return held;
+}
+
+bool validate_entries_locked(const vm_object& vm, block_index index, const block& b, char* why, std::size_t why_bytes) {
+  const page_mask idle = ~b.busy.load(std::memory_order_relaxed);
+  const auto at = static_cast<unsigned long long>(index.value);
+  for (unsigned n = 1; n < vm.nodes; ++n) {
+    const access_map* map = vm.map(n);
+    if (map == nullptr) continue;
+    const access_map::block_entries& e = map->at(index);
+    const node_pages& node = b.node(n);
+    const page_mask alone = node.valid & ~valid_elsewhere(b, vm.nodes, n);
+    if ((e.present & idle & ~node.valid) != no_pages || (e.present != no_pages && e.place_plus_one == 0)) {
+      std::snprintf(why, why_bytes, "M1: block %llu: kernels of node %u find 0x%x, valid there 0x%x", at, n, e.present,
+                    node.valid);
+      return false;
+    }
+    if ((e.writable & idle & ~(node.writable & alone)) != no_pages || (e.writable & ~e.present) != no_pages) {
+      std::snprintf(why, why_bytes, "M2: block %llu: kernels of node %u may write 0x%x, the node 0x%x, alone with 0x%x", at,
+                    n, e.writable, node.writable, alone);
+      return false;
+    }
+  }
+  return true;
 }
 
 // ---- The pool of remappings ----------------------------------------------------------------------------------------

@@ -150,6 +150,9 @@ class access_map {
 // can reach, or only what they may write.
 page_mask held_by_kernels_locked(const vm_object&, block_index, page_mask pages, unsigned but, bool only_writable);
 
+// M1 and M2 for the block, whose lock the caller holds; busy pages are exempt.
+bool validate_entries_locked(const vm_object&, block_index, const block&, char* why, std::size_t why_bytes);
+
 // The node's copies of the pages change; no kernel of it can be touching them.
 inline void forget_mappings_locked(const vm_object& vm, unsigned node, block_index index, page_mask pages) {
   if (const access_map* map = vm.map(node); map != nullptr) map->forget_locked(index, pages);
