@@ -48,25 +48,25 @@ extern "C" {
 
 /* In device memory, one a device. */
 typedef struct gm_map_control {
-  uint64_t ring;                       /* device address of the slots, 8 bytes each */
-  uint64_t slots;                      /* a power of two                            */
-  uint64_t consumed;                   /* requests the host has taken               */
-  uint64_t tickets;                    /* given out; kernels add                    */
-  uint64_t given_up[GM_MAP_SCOPES];    /* not 0: the scope gets no more pages       */
+  uint64_t ring;                    /* device address of the slots, 8 bytes each */
+  uint64_t slots;                   /* a power of two                            */
+  uint64_t consumed;                /* requests the host has taken               */
+  uint64_t tickets;                 /* given out; kernels add                    */
+  uint64_t given_up[GM_MAP_SCOPES]; /* not 0: the scope gets no more pages       */
 } gm_map_control;
 
 /* What a view is made of. Pointers are device addresses; with `direct`, the rest is not used. */
 typedef struct gm_view_data {
-  unsigned char *direct;    /* the first byte, where all of the range stays in place; else NULL */
+  unsigned char* direct; /* the first byte, where all of the range stays in place; else NULL */
   uint64_t bytes;
-  const uint64_t *entries;  /* of the range's first page, as are pins, wanted and accessed       */
-  uint32_t *pins;
-  uint32_t *wanted;
-  uint8_t *accessed;
-  gm_map_control *control;
-  uint64_t pool;            /* the pool's base                                                   */
-  uint32_t first_page;      /* its number in the arena                                           */
-  uint16_t first_byte;      /* of the range, in its first page                                   */
+  const uint64_t* entries; /* of the range's first page, as are pins, wanted and accessed       */
+  uint32_t* pins;
+  uint32_t* wanted;
+  uint8_t* accessed;
+  gm_map_control* control;
+  uint64_t pool;       /* the pool's base                                                   */
+  uint32_t first_page; /* its number in the arena                                           */
+  uint16_t first_byte; /* of the range, in its first page                                   */
   uint8_t scope;
   uint8_t may_write;
 } gm_view_data;

@@ -166,12 +166,13 @@ template <class T>
 #if !GMEM_IN_KERNEL
 [[gnu::no_sanitize("thread")]]
 #endif
-GM_HOST_DEVICE inline T read_unsure(const T* from) {
+GM_HOST_DEVICE inline T
+read_unsure(const T* from) {
   if constexpr (sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8) {
-    using word = std::conditional_t<
-        sizeof(T) == 1, std::uint8_t,
-        std::conditional_t<sizeof(T) == 2, std::uint16_t,
-                           std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>>;
+    using word =
+        std::conditional_t<sizeof(T) == 1, std::uint8_t,
+                           std::conditional_t<sizeof(T) == 2, std::uint16_t,
+                                              std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>>;
     const word bits = *reinterpret_cast<const volatile word*>(from);
     T value;
     std::memcpy(&value, &bits, sizeof value);

@@ -82,9 +82,9 @@ template <detail::writable_extent X>
   return access(elements.data(), elements.size_bytes(), GM_READ_WRITE);
 }
 
-// The work fetches what it touches of the range itself, through a gm::view (view.hpp): as much as it likes of memory that
-// may be larger than the device's. Nothing is brought by the scope. With const elements the work only reads.
-// On a device without access maps (gm_node_info.has_access_map) it is read or read_write instead, and all must fit.
+// The work fetches what it touches of the range itself, through a gm::view (view.hpp): as much as it likes of memory
+// that may be larger than the device's. Nothing is brought by the scope. With const elements the work only reads. On a
+// device without access maps (gm_node_info.has_access_map) it is read or read_write instead, and all must fit.
 template <class T>
 [[nodiscard]] access on_demand(T* pointer, std::size_t count) {
   const int mode = (std::is_const_v<T> ? GM_READ : GM_READ_WRITE) | GM_ON_DEMAND;

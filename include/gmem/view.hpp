@@ -16,16 +16,16 @@
 //   view<const T>       reads only: never takes a page from anybody who reads it too
 //
 // When a scope gets no more pages (its message is at gm_stream_synchronize: no room for what kernels hold at once, a
-// copy that failed), elements read as T() from then on, writes are dropped and spans are empty, so that the kernel ends.
-// Elements are trivially copyable, of 1, 2, 4 or a multiple of 4 bytes that divides 64 KiB, and none straddles two
-// pages: the memory starts at a multiple of their size.
-// An index past the end is caught in builds without NDEBUG, with the index and the size; in others it is undefined.
+// copy that failed), elements read as T() from then on, writes are dropped and spans are empty, so that the kernel
+// ends. Elements are trivially copyable, of 1, 2, 4 or a multiple of 4 bytes that divides 64 KiB, and none straddles
+// two pages: the memory starts at a multiple of their size. An index past the end is caught in builds without NDEBUG,
+// with the index and the size; in others it is undefined.
 #ifndef GMEM_VIEW_HPP
 #define GMEM_VIEW_HPP
 
 #include <gmem/access_map.h>
-#include <gmem/device_word.hpp>
 #include <gmem/gmem.h>
+#include <gmem/device_word.hpp>
 #include <gmem/host_device.hpp>
 #include <gmem/scope.hpp>
 
@@ -142,9 +142,7 @@ class mapped_bytes {
     }
     return true;
   }
-  GM_HOST_DEVICE bool has_given_up() const {
-    return device_word::peek(&data_.control->given_up[data_.scope]) != 0;
-  }
+  GM_HOST_DEVICE bool has_given_up() const { return device_word::peek(&data_.control->given_up[data_.scope]) != 0; }
   GM_HOST_DEVICE bool post(std::uint64_t page, bool to_write) const {
     const std::uint64_t slots = device_word::peek(&data_.control->slots);
     const std::uint64_t ticket = device_word::take_ticket(&data_.control->tickets);
@@ -231,8 +229,8 @@ class page_span {
   GM_HOST_DEVICE page_span(T* data, std::size_t first, std::size_t size) : data_(data), first_(first), size_(size) {}
 
   GM_HOST_DEVICE T* data() const { return data_; }
-  GM_HOST_DEVICE std::size_t size() const { return size_; }     // elements; 0: the scope gets no more pages
-  GM_HOST_DEVICE std::size_t first() const { return first_; }   // index in the view of the span's first element
+  GM_HOST_DEVICE std::size_t size() const { return size_; }    // elements; 0: the scope gets no more pages
+  GM_HOST_DEVICE std::size_t first() const { return first_; }  // index in the view of the span's first element
   GM_HOST_DEVICE T& operator[](std::size_t i) const { return data_[i]; }
   GM_HOST_DEVICE T* begin() const { return data_; }
   GM_HOST_DEVICE T* end() const { return data_ + size_; }
@@ -250,7 +248,8 @@ class view {
  public:
   using value_type = mutable_type;
   static_assert(std::is_trivially_copyable_v<T>, "a view's elements are copied as bytes");
-  static_assert(detail::map_page_bytes % sizeof(T) == 0, "an element's size divides 64 KiB, so that none has two pages");
+  static_assert(detail::map_page_bytes % sizeof(T) == 0,
+                "an element's size divides 64 KiB, so that none has two pages");
 
   view() = default;
 
@@ -262,8 +261,8 @@ class view {
     gm_view_data data;
     check(gm_view_get(use.native(), pointer, detail::bytes_of<T>(count), &data));
     if (reinterpret_cast<std::uintptr_t>(pointer) % sizeof(T) != 0)
-      throw error(GM_ERROR_INVALID_ARGUMENT, "a view begins at a multiple of its element's size, " +
-                                                 std::to_string(sizeof(T)) + " bytes");
+      throw error(GM_ERROR_INVALID_ARGUMENT,
+                  "a view begins at a multiple of its element's size, " + std::to_string(sizeof(T)) + " bytes");
     if (!std::is_const_v<T> && data.may_write == 0)
       throw error(GM_ERROR_INVALID_ARGUMENT, "the scope only reads this memory: use gm::view<const T>");
     map_ = detail::mapped_bytes(data);

@@ -388,8 +388,7 @@ status scope_record::begin_demand() {
   } else if (s == status::ok) {
     s = device::check_device(api, api.stream_wait(request_.stream->handle, ready), "waiting for an access map");
   }
-  if (s == status::ok)
-    demand_->begin_scope(demand_number_, request_.ranges, lease_.stream, {demand_failed, this});
+  if (s == status::ok) demand_->begin_scope(demand_number_, request_.ranges, lease_.stream, {demand_failed, this});
   return s;  // undo() ends it
 }
 

@@ -129,7 +129,7 @@ class scope_record {
   lease lease_;
   std::vector<extent*> extents_;
   std::vector<entry> plan_;
-  std::vector<piece> pieces_;  // without a window: what the plan's blocks come in, the largest first
+  std::vector<piece> pieces_;        // without a window: what the plan's blocks come in, the largest first
   device_faults* demand_ = nullptr;  // serves the ranges on demand, from begin_demand() to end_demand()
   unsigned demand_number_ = 0;
   std::shared_ptr<void> kept_;

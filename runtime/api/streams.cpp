@@ -137,10 +137,11 @@ gm_status gm_access_begin(gm_stream stream, const gm_access* accesses, size_t co
     const bool on_demand = (mode & GM_ON_DEMAND) != 0;
     mode &= ~GM_ON_DEMAND;
     if ((mode != GM_READ && mode != GM_READ_WRITE && (mode != GM_WRITE || on_demand)))
-      return to_c(fail(status::invalid_argument,
-                       "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE, and with GM_ON_DEMAND the "
-                       "first and the last",
-                       i, static_cast<int>(mode | (on_demand ? GM_ON_DEMAND : 0))));
+      return to_c(
+          fail(status::invalid_argument,
+               "range %zu has mode %d: accepted are GM_READ, GM_WRITE, GM_READ_WRITE, and with GM_ON_DEMAND the "
+               "first and the last",
+               i, static_cast<int>(mode | (on_demand ? GM_ON_DEMAND : 0))));
     byte_range range;
     if (const status s = managed_range(*rt, a.ptr, a.bytes, range); s != status::ok) return to_c(s);
     const bool fetched = on_demand && rt->vm.device(request.node).has_access_map();

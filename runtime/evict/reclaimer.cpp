@@ -16,7 +16,8 @@ constexpr std::uint32_t most_free = 64;
 std::uint32_t reclaimer::low() const { return std::clamp<std::uint32_t>(device_.pool.capacity() / 16, 1, most_free); }
 
 status reclaimer::start() {
-  return thread_.start("gmem-reclaim", any_cpu, [](void* self) { static_cast<reclaimer*>(self)->work(); }, this);
+  return thread_.start(
+      "gmem-reclaim", any_cpu, [](void* self) { static_cast<reclaimer*>(self)->work(); }, this);
 }
 
 void reclaimer::stop() {

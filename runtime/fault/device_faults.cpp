@@ -43,7 +43,8 @@ status device_faults::start() try {
   status s = map_.create();
   if (s == status::ok) s = reclaimer_.start();
   if (s != status::ok) return s;
-  s = thread_.start("gmem-demand", any_cpu, [](void* self) { static_cast<device_faults*>(self)->work(); }, this);
+  s = thread_.start(
+      "gmem-demand", any_cpu, [](void* self) { static_cast<device_faults*>(self)->work(); }, this);
   if (s == status::ok)
     vm_.maps[device_.node].store(&map_, std::memory_order_release);
   else
@@ -107,8 +108,8 @@ void device_faults::move_ended(void* self, const move& m, status result) {
   if (result == status::ok) return;
   auto& faults = *static_cast<device_faults*>(self);
   char why[256];
-  std::snprintf(why, sizeof why, "copying pages that a kernel waits for to node %u (%s) failed: %s", faults.device_.node,
-                faults.device_.info.name, last_error());
+  std::snprintf(why, sizeof why, "copying pages that a kernel waits for to node %u (%s) failed: %s",
+                faults.device_.node, faults.device_.info.name, last_error());
   faults.give_up_on(faults.scopes_over(m.index, m.shown), result, why);
 }
 
@@ -151,7 +152,8 @@ bool device_faults::take_requests() {
   });
   if (came == 0) return false;
   vm_.stats.node[device_.node].faults.add(came);
-  std::stable_sort(waiting_.begin(), waiting_.end(), [](const posted_page& a, const posted_page& b) { return a.page < b.page; });
+  std::stable_sort(waiting_.begin(), waiting_.end(),
+                   [](const posted_page& a, const posted_page& b) { return a.page < b.page; });
   std::size_t kept = 0;
   for (const posted_page& r : waiting_) {
     if (kept != 0 && waiting_[kept - 1].page == r.page) {
@@ -340,7 +342,8 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
     }
     return served;
   }
-  page_mask pages = window_locked(index, b, absent) & ~here.valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
+  page_mask pages =
+      window_locked(index, b, absent) & ~here.valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
   pages &= ~unreachable_locked(vm_, b, node, pages);
   pages &= ~held_by_kernels_locked(vm_, index, pages & ~absent, node, true) | absent;
   begun.moving = moves_.take(true);

@@ -11,14 +11,14 @@
 //       no frame                      -> one is taken; without free ones the reclaimer is asked, later
 //       valid here                    -> others lose it when it is to be written; shown
 //       only on a device that this one cannot copy from -> a move to the host, later
-//       else                          -> a move here, with the pages that are likely to be wanted next, which shows them
+//       else                          -> a move here, with the pages that are likely to be wanted next, which shows
+//       them
 //   4 the kernel sees the entry change, and goes on
-// "Later" means with the next round: the thread goes round while anything waits or kernels may ask, and sleeps when there
-// is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait never
-// keep it from serving them.
-// What cannot be served: a page whose copy fails, and pages for which no frame came free in stuck_ns although nobody
-// else holds any. Their scopes get no more pages, and their streams fail with the reason; contents are as before.
-// Threads: work() is one thread; the rest may be called from any.
+// "Later" means with the next round: the thread goes round while anything waits or kernels may ask, and sleeps when
+// there is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait
+// never keep it from serving them. What cannot be served: a page whose copy fails, and pages for which no frame came
+// free in stuck_ns although nobody else holds any. Their scopes get no more pages, and their streams fail with the
+// reason; contents are as before. Threads: work() is one thread; the rest may be called from any.
 #pragma once
 
 #include <array>
@@ -95,7 +95,7 @@ class device_faults {
   event work_;
   std::atomic<bool> stopping_{false};
   std::vector<posted_page> waiting_;  // sorted by page
-  bool starved_ = false;          // this round found no frame
+  bool starved_ = false;              // this round found no frame
   std::uint64_t starved_since_ns_ = 0;
   std::uint64_t successes_seen_ = 0;
 

@@ -93,8 +93,8 @@ status access_map::extend(byte_range range) const {
     std::uint64_t bytes_a_page;
   } tables[] = {{words_, 8}, {pins_, 4}, {wanted_, 4}, {accessed_, 1}};
   for (const auto& table : tables) {
-    const gm_status made = api.table_extend(device_.handle, table.table + first * table.bytes_a_page,
-                                            count * table.bytes_a_page);
+    const gm_status made =
+        api.table_extend(device_.handle, table.table + first * table.bytes_a_page, count * table.bytes_a_page);
     if (const status s = device::check_device(api, made, "memory for an access map"); s != status::ok) return s;
   }
   return status::ok;
@@ -177,8 +177,8 @@ void access_map::tell_consumed() {
 device::word_write access_map::word_of(block_index index, unsigned page, std::uint64_t flags) const {
   const block_entries& e = at(index);
   const std::uint64_t place = (flags & GM_MAP_PRESENT) != 0 ? e.place_plus_one - 1u + page : 0;
-  const std::uint64_t word =
-      flags | std::uint64_t{e.generation & GM_MAP_GENERATION_MASK} << GM_MAP_GENERATION_SHIFT | place << GM_MAP_PLACE_SHIFT;
+  const std::uint64_t word = flags | std::uint64_t{e.generation & GM_MAP_GENERATION_MASK} << GM_MAP_GENERATION_SHIFT |
+                             place << GM_MAP_PLACE_SHIFT;
   return {words_ + (first_page(index).value + page) * 8, word};
 }
 
@@ -241,8 +241,8 @@ bool validate_entries_locked(const vm_object& vm, block_index index, const block
       return false;
     }
     if ((e.writable & idle & ~(node.writable & alone)) != no_pages || (e.writable & ~e.present) != no_pages) {
-      std::snprintf(why, why_bytes, "M2: block %llu: kernels of node %u may write 0x%x, the node 0x%x, alone with 0x%x", at,
-                    n, e.writable, node.writable, alone);
+      std::snprintf(why, why_bytes, "M2: block %llu: kernels of node %u may write 0x%x, the node 0x%x, alone with 0x%x",
+                    at, n, e.writable, node.writable, alone);
       return false;
     }
   }

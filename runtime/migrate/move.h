@@ -104,7 +104,7 @@ struct move_request {
   page_mask exclusive = no_pages;
   page_mask overwritten = no_pages;  // of a follower: of the exclusive ones, those whose contents are not needed
   page_mask grant = no_pages;
-  page_mask shown = no_pages;  // of a move to a device that follows none: what its kernels are to find
+  page_mask shown = no_pages;     // of a move to a device that follows none: what its kernels are to find
   bool keep_cpu_mapping = false;  // the CPU keeps reading what is copied from the host and not exclusive
   bool follows = false;
   device::stream* stream = nullptr;            // null: the device's own copy streams; of a follower never

@@ -46,11 +46,8 @@ move* give_to_cpu_locked(remapping& r, block& b, planned_copies& plan) {
     if (from == no_pages) continue;
     move* m = r.moves->take(true);
     if (m == nullptr) return nullptr;
-    const move_request request{.destination = host_node,
-                               .source = n,
-                               .pages = from,
-                               .exclusive = writes ? from : no_pages,
-                               .grant = from};
+    const move_request request{
+        .destination = host_node, .source = n, .pages = from, .exclusive = writes ? from : no_pages, .grant = from};
     if (begin_move_locked(vm, r.index, b, request, *m, plan) == status::ok) return m;
     r.moves->give_back(m);  // without host memory: the access is repeated, and finds some or an error
     return nullptr;
@@ -154,8 +151,8 @@ status read_pins(remapping& r) {
   const device::backend_table& api = *r.api;
   const device::copy_run run{reinterpret_cast<std::uint64_t>(r.pins), r.map->pins_address(r.index),
                              pages_per_block * sizeof(std::uint32_t), device::direction::device_to_host};
-  return device::check_device(
-      api, api.transfer(r.map->device().to_map, nullptr, 0, &run, 1, pins_read, &r, nullptr), "reading an access map");
+  return device::check_device(api, api.transfer(r.map->device().to_map, nullptr, 0, &run, 1, pins_read, &r, nullptr),
+                              "reading an access map");
 }
 
 }  // namespace

@@ -11,9 +11,9 @@
 // and whoever wanted the page may try again.
 // For a CPU fault a page that is gone goes to the host at once, before anybody else can have it (cpu_wish). Kernels'
 // requests for the block are put off for hold_ns then, so that the CPU gets to its access.
-// Failure: words that could not be written leave the pages as they were. Pins that cannot be read, three times in a row,
-// are those of a lost device, whose kernels have ended.
-// Records come from the map's pool: fault handlers allocate nothing.
+// Failure: words that could not be written leave the pages as they were. Pins that cannot be read, three times in a
+// row, are those of a lost device, whose kernels have ended. Records come from the map's pool: fault handlers allocate
+// nothing.
 #pragma once
 
 #include "migrate/access_map.h"
