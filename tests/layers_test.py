@@ -17,7 +17,7 @@ BACKEND_SEES = {"base", "device"}
 SHARED_BY_BACKENDS = {"parts": set(), "gpu": {"parts"}}  # a folder, and what else of device it sees
 VENDOR = re.compile(r"^(cuda|cu[A-Z_]|cub/|cublas|curand|cooperative_groups|thrust/|nvml|nvrtc|nvtx|hip([/_.]|blas)|"
                     r"hsa/|roc)")
-VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "bench/gpu/vendor_runtime.hpp",
+VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "include/gmem/device_word.hpp", "bench/gpu/vendor_runtime.hpp",
                  "samples/thrust_statistics.cpp", "samples/matrix_product/blas.h")  # samples of a vendor's libraries
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 STANDARD_WITH_DOT = re.compile(r"^(std|assert|ctype|errno|float|inttypes|limits|math|signal|string|time)\w*\.h$")
@@ -96,7 +96,7 @@ GOOD = {
     "runtime/device/gpu/stream.cpp": '#include "device/parts/clock.h"\n#include "device/gpu/stream.h"\n',
     "runtime/malloc/slab.cpp": '#include "api/options.h"\n',
     "kernels/fill.cu": "#include <cuda_runtime.h>\n",
-    "include/gmem/device_launch.hpp": "#include <hip/hip_runtime.h>\n#include <type_traits>\n",
+    "include/gmem/device_launch.hpp", "include/gmem/device_word.hpp": "#include <hip/hip_runtime.h>\n#include <type_traits>\n",
     "include/gmem/gmem.hpp": '#include <span>\n#include <stddef.h>\n#include "gmem/gmem.h"\n',
     "tests/unit/vm/table_test.cpp": '#include "fault/serve.h"\n#include <gtest/gtest.h>\n',
 }
