@@ -84,7 +84,13 @@ function(gmem_hip_features)
              hipStreamWaitValue64(nullptr, word, 1, hipStreamWaitValueGte, ~uint64_t{0}) +
              hipDeviceGetAttribute(&can, hipDeviceAttributeCanUseStreamWaitValue, 0);
     }" GMEM_HIP_WAITS_FOR_VALUES)
-  foreach(feature IN ITEMS MAPS_MEMORY TELLS_WHETHER_IT_MAPS WAITS_FOR_VALUES)
+  check_cxx_source_compiles("
+    #include <hip/hip_runtime_api.h>
+    int main() {
+      hipStreamCaptureMode mode = hipStreamCaptureModeRelaxed;
+      return hipThreadExchangeStreamCaptureMode(&mode);
+    }" GMEM_HIP_HAS_CAPTURE_MODES)
+  foreach(feature IN ITEMS MAPS_MEMORY TELLS_WHETHER_IT_MAPS WAITS_FOR_VALUES HAS_CAPTURE_MODES)
     target_compile_definitions(gmem_hip INTERFACE GMEM_HIP_${feature}=$<BOOL:${GMEM_HIP_${feature}}>)
   endforeach()
 endfunction()

@@ -27,9 +27,12 @@ struct controls {
   void (*lose)(int device);                               // as if it fell off the bus
   void (*fail_call)(int which, std::uint64_t n);          // machine.h: api; the n-th call from now, once; 0: off
   void (*fail_call_finally)(int which, std::uint64_t n);  // the same, and the device is lost
+  void (*fail_calls)(int which, std::uint64_t n);         // that one and all behind it, until it is turned off
   std::uint64_t (*calls_before_failure)(int which);       // as armed above; 0: off, or it has failed
   int (*current_device)();                                // this thread's; -1: none
   void (*set_current_device)(int index);
+  void (*begin_capture)();             // of a graph, by a thread that lets nobody disturb it
+  bool (*end_capture)();               // whether nobody has
   int (*last_error)();                 // this thread's; 0: none
   void* (*create_stream)(int device);  // the program's own
   void (*destroy_stream)(void* native);

@@ -132,6 +132,85 @@ TEST_F(gpu_failure_test, a_device_lost_behind_closed_gates_lets_go_of_everybody)
   EXPECT_NE(error().find("has fallen off the bus"), std::string::npos) << error();
 }
 
+TEST_F(gpu_failure_test, a_device_that_a_thread_cannot_get_to_says_so_in_the_drivers_words) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(""));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  const auto is_told = [&](gm_status status) {
+    EXPECT_EQ(status, GM_ERROR_NO_MEMORY);
+    EXPECT_NE(error().find("out of memory"), std::string::npos) << error();
+  };
+  fail_call(api::make_current, 1);
+  outcome none;
+  is_told(fill(on, memory.address, 100, 1, &outcome::record, &none));
+  fail_call(api::exchange_capture_mode, 1);
+  std::uint64_t address = 0;
+  is_told(table->piece_create(devices[0], 10 * frame_bytes, 1, &address));
+  // The third is of the stream's own thread, after this one's way there and back.
+  fail_call(api::make_current, 2);
+  stream* not_made = nullptr;
+  is_told(table->stream_create(devices[0], stream_ordinary, &not_made));
+  fail_call(api::make_current, 1);
+  device_info about{};
+  is_told(table->device_info_get(devices[0], &about));
+  EXPECT_EQ(not_made, nullptr);
+  EXPECT_EQ(none.calls, 0);
+  EXPECT_EQ(table->stream_synchronize(on), GM_OK);
+}
+
+TEST_F(gpu_failure_test, an_event_that_nobody_can_wait_for_loses_the_device) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(""));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  outcome result;
+  fail_call(api::query_event, 1);
+  fail_call(api::synchronize_event, 1);
+  ASSERT_EQ(fill(on, memory.address, 100, 1, &outcome::record, &result), GM_OK);
+  EXPECT_EQ(table->stream_synchronize(on), GM_OK) << "asked again, it can be waited for";
+  EXPECT_EQ(result.status, GM_OK);
+  gpu->fail_calls(static_cast<int>(api::query_event), 1);
+  gpu->fail_calls(static_cast<int>(api::synchronize_event), 1);
+  ASSERT_EQ(fill(on, memory.address, 100, 1, &outcome::record, &result), GM_OK);
+  EXPECT_EQ(table->stream_synchronize(on), GM_ERROR_DEVICE);
+  EXPECT_NE(error().find("out of memory"), std::string::npos) << error();
+  EXPECT_EQ(result.status, GM_ERROR_DEVICE);
+  stream* none = nullptr;
+  EXPECT_EQ(table->stream_create(devices[0], stream_ordinary, &none), GM_ERROR_DEVICE);
+}
+
+TEST_F(gpu_failure_test, a_thread_that_cannot_be_set_back_is_told_of) {
+  ASSERT_NO_FATAL_FAILURE(open_machine(""));
+  // There, and then twice back.
+  gpu->fail_calls(static_cast<int>(api::make_current), 2);
+  testing::internal::CaptureStderr();
+  device_info about{};
+  EXPECT_EQ(table->device_info_get(devices[0], &about), GM_OK);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("could not be set back to its own device: out of memory"),
+            std::string::npos);
+  fail_call(api::make_current, 0);
+  EXPECT_EQ(gpu->current_device(), 0);
+  gpu->set_current_device(-1);
+}
+
+// Whichever thread makes the runtime's calls: the program's, or one of the runtime's that registers host memory.
+TEST_F(gpu_failure_test, a_graph_that_another_thread_captures_is_not_spoilt) {
+  ASSERT_NO_FATAL_FAILURE(open_backend(""));
+  gpu->begin_capture();
+  gm::device::device* device = nullptr;
+  ASSERT_EQ(table->device_open(opened, 0, &device), GM_OK) << error();
+  devices.push_back(device);
+  EXPECT_TRUE(can(has_window) && can(registers_host_memory));
+  stream* on = create_stream();
+  const piece memory = create_piece();
+  {
+    registered_bytes host(*this, 8192, 7);
+    ASSERT_EQ(copy(on, memory.address, host.address(), 8192, direction::host_to_device), GM_OK);
+    EXPECT_EQ(download(on, memory.address, 8192), bytes(8192, 7));
+  }
+  close_session();
+  EXPECT_TRUE(gpu->end_capture());
+}
+
 // ---- Every call ----------------------------------------------------------------------------------------------------
 
 class every_call_test : public gpu_failure_test, public testing::WithParamInterface<int> {
@@ -146,6 +225,8 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
     stream* first = nullptr;
     stream* second = nullptr;
     std::uint64_t address = 0;
+    device_info about{};
+    static_cast<void>(table->device_info_get(devices[0], &about));
     static_cast<void>(table->stream_create(devices[0], stream_ordinary, &first));
     static_cast<void>(table->stream_create(devices[0], stream_independent, &second));
     const bool has_piece = table->piece_create(devices[0], 0, 1, &address) == GM_OK;
@@ -204,7 +285,7 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
   // Until it is made no n-th time. With the sanitizers, which are slow, every fourth n.
   void fail_at_every(bool finally) {
     const auto stride = static_cast<std::uint64_t>(std::max(1, 4 / test::scaled(4)));
-    for (const char* machine : {"batches=0", "batches=0,maps=0"}) {
+    for (const char* machine : {"batches=0", "batches=0,maps=0,waits=0"}) {
       bool was_reached = true;
       for (std::uint64_t n = 1; was_reached; n += stride) {
         ASSERT_NO_FATAL_FAILURE(open_machine(machine));
@@ -214,6 +295,7 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
         gpu->fail_call(GetParam(), 0);
         if (!finally) use_everything();  // and it all works again
         EXPECT_EQ(gpu->last_error(), 0);
+        EXPECT_EQ(gpu->current_device(), -1);
         close_session();
         devices.clear();
         ASSERT_EQ(gpu->count(), census{}) << "n = " << n;
@@ -225,10 +307,42 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
 TEST_P(every_call_test, may_be_refused_once) { fail_at_every(false); }
 TEST_P(every_call_test, may_lose_the_device) { fail_at_every(true); }
 
-constexpr const char* names_of_calls[] = {
-    "create_stream", "create_event",   "record_event", "wait_for_event", "copy",
-    "fill",          "wait_for_value", "create_flag",  "allocate",       "create_memory",
-    "map",           "allow_access",   "lock_host",    "allocate_pinned"};
+// At every call that opening a device makes: it says why, or does without, and either way leaves nothing behind.
+TEST_P(every_call_test, may_be_refused_while_a_device_is_opened) {
+  for (const bool finally : {false, true}) {
+    bool was_reached = true;
+    for (std::uint64_t n = 1; was_reached; ++n) {
+      ASSERT_NO_FATAL_FAILURE(open_backend("devices=2"));
+      (finally ? gpu->fail_call_finally : gpu->fail_call)(GetParam(), n);
+      gm::device::device* device = nullptr;
+      const gm_status opening = table->device_open(opened, 0, &device);
+      if (opening == GM_OK) devices.push_back(device);
+      if (opening != GM_OK) EXPECT_NE(error(), "");
+      was_reached = gpu->calls_before_failure(GetParam()) == 0;
+      gpu->fail_call(GetParam(), 0);
+      if (opening == GM_OK) use_everything();
+      EXPECT_EQ(gpu->last_error(), 0);
+      EXPECT_EQ(gpu->current_device(), -1);
+      close_session();
+      devices.clear();
+      ASSERT_EQ(gpu->count(), census{}) << "n = " << n;
+    }
+  }
+}
+
+constexpr const char* names_of_calls[] = {"ask_device",     "open_context",
+                                          "make_current",   "exchange_capture_mode",
+                                          "memory_of",      "reaches",
+                                          "create_stream",  "synchronize_stream",
+                                          "create_event",   "record_event",
+                                          "query_event",    "synchronize_event",
+                                          "wait_for_event", "copy",
+                                          "fill",           "wait_for_value",
+                                          "call_host",      "create_flag",
+                                          "allocate",       "reserve",
+                                          "create_memory",  "map",
+                                          "unmap",          "allow_access",
+                                          "lock_host",      "allocate_pinned"};
 static_assert(std::size(names_of_calls) == static_cast<std::size_t>(api::count_));
 
 INSTANTIATE_TEST_SUITE_P(fake_gpu, every_call_test, testing::Range(0, static_cast<int>(api::count_)),

@@ -33,6 +33,17 @@ class fake_gpu_test : public testing::Test, public backend_session {
     machine_ = machine;
     ASSERT_NO_FATAL_FAILURE(open_session({"fake", "fakegpu", sim_options(), machine_.c_str()}));
   }
+  // Without its devices.
+  void open_backend(const std::string& machine) {
+    gpu = load_controls();
+    ASSERT_NE(gpu, nullptr);
+    setenv("GM_FAKE_GPU", machine.c_str(), 1);
+    std::string why;
+    table = load_table("fakegpu", &why);
+    const backend_options options = sim_options();
+    std::uint32_t count = 0;
+    ASSERT_EQ(table->open(&options, &opened, &count), GM_OK) << error();
+  }
   void TearDown() override {
     if (gpu == nullptr) return;
     for (int i = 0; i < static_cast<int>(api::count_); ++i) gpu->fail_call(i, 0);

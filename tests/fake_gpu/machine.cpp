@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "fake_gpu/vendor.h"
 #include "fake_gpu/world.h"
@@ -15,6 +16,7 @@ namespace {
 
 thread_local int current = -1;
 thread_local code last = code::ok;
+thread_local bool may_spoil_captures = true;
 
 std::uint64_t number_of(const std::string& text) {
   char* end = nullptr;
@@ -39,6 +41,8 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.maps_memory = on;
   else if (name == "maps_for_real")
     machine.maps_for_real = on;
+  else if (name == "maps_for_itself")
+    machine.maps_for_itself = on;
   else if (name == "waits")
     machine.waits_for_values = on;
   else if (name == "batches")
@@ -106,6 +110,8 @@ const char* describe(code which) {
       return "invalid resource handle";
     case code::no_current_device:
       return "no current device";
+    case code::not_while_capturing:
+      return "operation not permitted when a stream is capturing";
   }
   return "unknown error";
 }
@@ -127,6 +133,42 @@ const description& machine() { return the_world().machine; }
 
 int current_device() { return current; }
 void set_current_device(int index) { current = index; }
+
+code make_current(int device) {
+  if (const code no = refused(api::make_current, device); no != code::ok) return leave(no);
+  current = device;
+  return code::ok;
+}
+
+code exchange_capture_mode(bool* may_spoil) {
+  if (const code no = refused(api::exchange_capture_mode, current); no != code::ok) return leave(no);
+  std::swap(*may_spoil, may_spoil_captures);
+  return code::ok;
+}
+
+code spoil_captures() {
+  world& w = the_world();
+  if (!w.is_capturing || !may_spoil_captures) return code::ok;
+  w.is_capture_spoilt = true;
+  return code::not_while_capturing;
+}
+
+code ask_device(int device) { return leave(refused(api::ask_device, device)); }
+
+code open_context(int device) {
+  if (const code no = refused(api::open_context, device); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  ++w.alive.contexts;
+  return code::ok;
+}
+
+code reaches(bool* can) {
+  if (const code no = enter(api::reaches); no != code::ok) return leave(no);
+  *can = machine().peers;
+  return code::ok;
+}
+
 code last_error() { return last; }
 void forget_error() { last = code::ok; }
 
@@ -143,6 +185,21 @@ void lose(int device, code why) {
   the_world().losses[static_cast<std::size_t>(device)].compare_exchange_strong(none, static_cast<int>(why));
 }
 
+code refused(api which, int device) {
+  world& w = the_world();
+  std::atomic<std::uint64_t>& left = w.failing[static_cast<std::size_t>(which)];
+  std::uint64_t n = left.load();
+  while (n != 0) {
+    if (!left.compare_exchange_weak(n, n - 1)) continue;
+    if (n != 1) return code::ok;
+    if (w.failures_go_on) left = 1;
+    if (!w.failures_are_final) return which == api::record_event ? code::invalid_handle : code::out_of_memory;
+    if (device >= 0) lose(device, code::device_lost);
+    return code::device_lost;
+  }
+  return code::ok;
+}
+
 code enter() {
   if (current < 0) return code::no_current_device;
   return loss_of(current);
@@ -150,21 +207,11 @@ code enter() {
 
 code enter(api which) {
   if (const code lost = enter(); lost != code::ok) return lost;
-  world& w = the_world();
-  std::atomic<std::uint64_t>& left = w.failing[static_cast<std::size_t>(which)];
-  std::uint64_t n = left.load();
-  while (n != 0) {
-    if (!left.compare_exchange_weak(n, n - 1)) continue;
-    if (n != 1) return code::ok;
-    if (!w.failures_are_final) return which == api::record_event ? code::invalid_handle : code::out_of_memory;
-    lose(current, code::device_lost);
-    return code::device_lost;
-  }
-  return code::ok;
+  return refused(which, current);
 }
 
 code memory_of(int device, std::uint64_t* free_bytes, std::uint64_t* total_bytes) {
-  if (const code no = enter(); no != code::ok) return leave(no);
+  if (const code no = enter(api::memory_of); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   *total_bytes = w.machine.memory_bytes;
@@ -176,18 +223,11 @@ code memory_of(int device, std::uint64_t* free_bytes, std::uint64_t* total_bytes
 
 namespace gm::device::gpu::vendor {
 
-error open_context(int index, context* result) noexcept {
-  fake::world& w = fake::the_world();
-  const std::scoped_lock lock(w.mutex);
-  ++w.alive.contexts;
-  result->index = index;
-  return success;
-}
-
-void close_context(const context&) noexcept {
+error close_context(const context&) noexcept {
   fake::world& w = fake::the_world();
   const std::scoped_lock lock(w.mutex);
   --w.alive.contexts;
+  return success;
 }
 
 }  // namespace gm::device::gpu::vendor
@@ -195,9 +235,10 @@ void close_context(const context&) noexcept {
 namespace gm::fake_gpu {
 namespace {
 
-void arm(int which, std::uint64_t n, bool is_final) {
+void arm(int which, std::uint64_t n, bool is_final, bool goes_on = false) {
   world& w = the_world();
   w.failures_are_final = is_final;
+  w.failures_go_on = goes_on;
   w.failing[static_cast<std::size_t>(which)] = n;
 }
 
@@ -211,9 +252,20 @@ constexpr controls table = {
     .lose = [](int device) { lose(device, code::device_lost); },
     .fail_call = [](int which, std::uint64_t n) { arm(which, n, false); },
     .fail_call_finally = [](int which, std::uint64_t n) { arm(which, n, true); },
+    .fail_calls = [](int which, std::uint64_t n) { arm(which, n, false, true); },
     .calls_before_failure = [](int which) { return the_world().failing[static_cast<std::size_t>(which)].load(); },
     .current_device = current_device,
     .set_current_device = set_current_device,
+    .begin_capture =
+        [] {
+          the_world().is_capture_spoilt = false;
+          the_world().is_capturing = true;
+        },
+    .end_capture =
+        [] {
+          the_world().is_capturing = false;
+          return !the_world().is_capture_spoilt.load();
+        },
     .last_error = [] { return static_cast<int>(last_error()); },
     .create_stream =
         [](int device) {

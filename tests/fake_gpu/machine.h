@@ -33,7 +33,8 @@ enum class code : int {
   device_lost,      // final
   invalid_value,
   invalid_handle,
-  no_current_device
+  no_current_device,
+  not_while_capturing
 };
 const char* describe(code);
 
@@ -43,7 +44,8 @@ struct description {
   std::uint64_t memory_bytes = std::uint64_t{64} << 20;  // of each
   std::uint64_t lockable_bytes = ~std::uint64_t{0};
   bool maps_memory = true;
-  bool maps_for_real = true;  // off: the device says that it can map memory, and then refuses, as some drivers do
+  bool maps_for_real = true;    // off: the device says that it can map memory, and then refuses, as some drivers do
+  bool maps_for_itself = true;  // off: only copies from and to the host find what is mapped
   bool waits_for_values = true;
   bool batches = true;
   bool peers = true;
@@ -57,17 +59,29 @@ struct description {
 
 // Functions that can be made to fail.
 enum class api : int {
+  ask_device,
+  open_context,
+  make_current,
+  exchange_capture_mode,
+  memory_of,
+  reaches,
   create_stream,
+  synchronize_stream,
   create_event,
   record_event,
+  query_event,
+  synchronize_event,
   wait_for_event,
   copy,
   fill,
   wait_for_value,
+  call_host,
   create_flag,
   allocate,
+  reserve,
   create_memory,
   map,
+  unmap,
   allow_access,
   lock_host,
   allocate_pinned,
@@ -103,9 +117,15 @@ struct physical;  // memory of a device that may be mapped
 // ---- The driver ----------------------------------------------------------------------------------------------------
 
 code start(int* count);
+code ask_device(int device);
+code open_context(int device);
 const description& machine();
 int current_device();  // -1: none
 void set_current_device(int index);
+code make_current(int device);  // the same, as a call of the driver's
+// Whether this thread may make calls that spoil a graph which another one captures. Gives back what was.
+code exchange_capture_mode(bool* may_spoil);
+code reaches(bool* can);
 code last_error();
 void forget_error();
 code memory_of(int device, std::uint64_t* free_bytes, std::uint64_t* total_bytes);
@@ -150,10 +170,15 @@ code enter(api which);
 code enter();
 // The call's result, remembered by the thread when it is an error.
 code leave(code result);
+// Whether this call is the one that is to fail; for those that a lost device does not refuse.
+code refused(api which, int device);
+// Of a call that no graph can be captured beside: what it is refused with, where one is, which is then spoilt.
+code spoil_captures();
 bool is_lost(int device);
 code loss_of(int device);
 void lose(int device, code why);
 void submit(stream* on, std::function<code()> work);
+bool is_mapped(std::uint64_t address);  // and no allocation
 void drain_all();
 // Null when the memory is not locked. Else it is in use for as long as the result lives: unlocking it then, or having
 // its pages taken away, ends the program.

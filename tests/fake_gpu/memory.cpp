@@ -110,6 +110,15 @@ std::uint64_t unlock_range_locked(world& w, std::uint64_t begin) {
 
 }  // namespace
 
+bool is_mapped(std::uint64_t address) {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  const auto next = w.mappings.upper_bound(address);
+  if (next == w.mappings.begin()) return false;
+  const auto& [begin, where] = *std::prev(next);
+  return !where.is_allocation && address - begin < where.bytes;
+}
+
 code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes) {
   auto* to = static_cast<std::uint8_t*>(destination);
   while (bytes != 0) {
@@ -143,6 +152,7 @@ code write_device(int device, std::uint64_t destination, const void* source, std
 
 code allocate(std::uint64_t bytes, std::uint64_t* address) {
   if (const code no = enter(api::allocate); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   const int device = current_device();
@@ -156,6 +166,7 @@ code allocate(std::uint64_t bytes, std::uint64_t* address) {
 }
 
 code free_memory(std::uint64_t address) {
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   if (w.machine.free_waits) drain_all();
   const std::scoped_lock lock(w.mutex);
@@ -169,7 +180,7 @@ code free_memory(std::uint64_t address) {
 }
 
 code reserve(std::uint64_t bytes, std::uint64_t alignment, std::uint64_t* base) {
-  if (const code no = enter(); no != code::ok) return leave(no);
+  if (const code no = enter(api::reserve); no != code::ok) return leave(no);
   *base = reserve_addresses(bytes, alignment);
   if (*base == 0) return leave(code::out_of_memory);
   world& w = the_world();
@@ -227,6 +238,7 @@ code map(std::uint64_t address, std::uint64_t bytes, physical* which) {
 }
 
 code unmap(std::uint64_t address, std::uint64_t bytes) {
+  if (const code no = refused(api::unmap, current_device()); no != code::ok) return leave(no);
   world& w = the_world();
   if (w.machine.free_waits) drain_all();
   const std::scoped_lock lock(w.mutex);
@@ -254,6 +266,7 @@ code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices
 
 code lock_host(void* memory, std::size_t bytes) {
   if (const code no = enter(api::lock_host); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   const code result = lock_range_locked(w, reinterpret_cast<std::uint64_t>(memory), bytes);
@@ -262,6 +275,7 @@ code lock_host(void* memory, std::size_t bytes) {
 }
 
 code unlock_host(void* memory) {
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   if (w.machine.unlock_waits) drain_all();
   if (w.machine.unlock_us != 0) std::this_thread::sleep_for(std::chrono::microseconds(w.machine.unlock_us));
@@ -273,6 +287,7 @@ code unlock_host(void* memory) {
 
 code allocate_pinned(std::uint64_t bytes, void** result) {
   if (const code no = enter(api::allocate_pinned); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   if (!w.machine.pins) return leave(code::out_of_memory);
@@ -290,6 +305,7 @@ code allocate_pinned(std::uint64_t bytes, void** result) {
 
 // A copy engine that is still at it finds nothing there.
 code free_pinned(void* memory) {
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
   const std::uint64_t bytes = unlock_range_locked(w, reinterpret_cast<std::uint64_t>(memory));

@@ -37,12 +37,15 @@ TEST_F(gpu_memory_test, a_window_that_works_may_share_its_addresses) {
 }
 
 TEST_F(gpu_memory_test, a_window_that_does_not_work_is_none) {
-  for (const char* machine : {"maps=0", "maps_for_real=0"}) {
+  for (const char* machine : {"maps=0", "maps_for_real=0", "maps_for_itself=0"}) {
+    testing::internal::CaptureStderr();
     ASSERT_NO_FATAL_FAILURE(open_machine(machine));
     const device_info about = info(devices[0]);
     EXPECT_EQ(about.capabilities, has_native_streams | has_peer_copies | registers_host_memory) << machine;
     EXPECT_EQ(about.window_base, 0u);
     EXPECT_EQ(gpu->count().reservations, 0);
+    const bool is_told = testing::internal::GetCapturedStderr().find("device 0 has no window") != std::string::npos;
+    EXPECT_EQ(is_told, std::string(machine) != "maps=0") << "one that says so itself is no surprise";
     create_piece(3);
     close_session();
     devices.clear();
@@ -50,14 +53,9 @@ TEST_F(gpu_memory_test, a_window_that_does_not_work_is_none) {
 }
 
 TEST_F(gpu_memory_test, each_step_of_a_windows_trial_may_fail) {
-  for (const api step : {api::create_memory, api::map, api::allow_access, api::copy, api::create_stream}) {
-    gpu = load_controls();
-    setenv("GM_FAKE_GPU", "", 1);
-    std::string why;
-    table = load_table("fakegpu", &why);
-    const backend_options options = sim_options();
-    std::uint32_t count = 0;
-    ASSERT_EQ(table->open(&options, &opened, &count), GM_OK);
+  for (const api step : {api::reserve, api::create_memory, api::map, api::allow_access, api::copy, api::fill,
+                         api::allocate, api::create_stream}) {
+    ASSERT_NO_FATAL_FAILURE(open_backend(""));
     fail_call(step, 1);
     gm::device::device* device = nullptr;
     ASSERT_EQ(table->device_open(opened, 0, &device), GM_OK) << error();

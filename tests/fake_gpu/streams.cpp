@@ -116,7 +116,11 @@ void drain_all() {
   for (stream* each : all) drain(each);
 }
 
-code synchronize_stream(stream* which) { return leave(drain(which)); }
+code synchronize_stream(stream* which) {
+  if (const code no = refused(api::synchronize_stream, which->device); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
+  return leave(drain(which));
+}
 
 code query_stream(stream* which) {
   if (which == nullptr) return leave(code::invalid_handle);
@@ -152,11 +156,15 @@ code record_event(event* which, stream* on) {
 }
 
 code query_event(event* which) {
+  if (const code no = refused(api::query_event, which->device); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   if (is_lost(which->device)) return leave(loss_of(which->device));
   return which->last == nullptr || wait(*which->last, which->device, true) ? code::ok : leave(code::not_ready);
 }
 
 code synchronize_event(event* which) {
+  if (const code no = refused(api::synchronize_event, which->device); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
   const std::shared_ptr<moment> last = which->last;
   if (last != nullptr) wait(*last, which->device, false);
   return leave(loss_of(which->device));
@@ -217,6 +225,7 @@ code copy(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes, 
 
 code fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, stream* on) {
   if (const code no = enter(api::fill); no != code::ok) return leave(no);
+  if (!machine().maps_for_itself && is_mapped(destination)) return code::ok;  // it goes somewhere
   submit(on, [=, device = on->device] {
     const std::vector<std::uint8_t> values(bytes, value);
     return write_device(device, destination, values.data(), bytes);
@@ -242,7 +251,7 @@ code wait_for_value(stream* on, const std::uint64_t* flag, std::uint64_t least) 
 }
 
 code call_host(stream* on, void (*function)(void*), void* argument) {
-  if (const code no = enter(); no != code::ok) return leave(no);
+  if (const code no = enter(api::call_host); no != code::ok) return leave(no);
   submit(on, [=] {
     function(argument);
     return code::ok;

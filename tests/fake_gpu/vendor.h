@@ -35,6 +35,8 @@ inline error_class classify(error which) noexcept {
     case fake::code::illegal_address:
     case fake::code::device_lost:
       return error_class::lost;
+    case fake::code::not_while_capturing:
+      return error_class::captured;
     default:
       return error_class::other;
   }
@@ -54,33 +56,50 @@ struct device_facts {
 
 inline error start(int* count) noexcept { return fake::start(count); }
 inline error ask_device(int index, device_facts* facts) noexcept {
+  if (const error result = fake::ask_device(index); result != success) return result;
   std::snprintf(facts->name, sizeof facts->name, "fake GPU %d", index);
   facts->maps_memory = fake::machine().maps_memory;
   facts->waits_for_values = fake::machine().waits_for_values;
   facts->copies_in_batches = fake::machine().batches;
   return success;
 }
-error open_context(int index, context* result) noexcept;
-void close_context(const context& which) noexcept;
+inline error open_context(int index, context* result) noexcept {
+  result->index = index;
+  return fake::open_context(index);
+}
+error close_context(const context& which) noexcept;
 
-class current {
- public:
-  explicit current(const context& which) noexcept : before_(fake::current_device()) {
-    fake::set_current_device(which.index);
-  }
-  current(const current&) = delete;
-  current& operator=(const current&) = delete;
-  ~current() { fake::set_current_device(before_); }
-
- private:
-  int before_;
+struct outside {
+  int device = -1;
+  bool is_device_changed = false;
+  bool may_spoil_captures = false;
+  bool is_mode_changed = false;
 };
-inline void work_on(const context& which) noexcept { fake::set_current_device(which.index); }
+inline error enter(const context& which, outside* before) noexcept {
+  before->device = fake::current_device();
+  if (const error result = fake::make_current(which.index); result != success) return result;
+  before->is_device_changed = true;
+  const error result = fake::exchange_capture_mode(&before->may_spoil_captures);
+  before->is_mode_changed = result == success;
+  return result;
+}
+inline error leave(outside* before) noexcept {
+  if (before->is_mode_changed) {
+    bool may_spoil = before->may_spoil_captures;
+    if (const error result = fake::exchange_capture_mode(&may_spoil); result != success) return result;
+    before->is_mode_changed = false;
+  }
+  if (before->is_device_changed) {
+    if (const error result = fake::make_current(before->device); result != success) return result;
+    before->is_device_changed = false;
+  }
+  return success;
+}
 
 inline error memory_of(const context& which, std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
   return fake::memory_of(which.index, free_bytes, total_bytes);
 }
-inline bool reaches(int, int) noexcept { return fake::machine().peers; }
+inline error reaches(int, int, bool* can) noexcept { return fake::reaches(can); }
 
 using stream = fake::stream*;
 using event = fake::event*;
@@ -94,7 +113,10 @@ inline error stream_is_whole(stream which) noexcept {
   return result == fake::code::not_ready ? success : result;
 }
 inline error create_event(event* result) noexcept { return fake::create_event(result); }
-inline void destroy_event(event which) noexcept { fake::destroy_event(which); }
+inline error destroy_event(event which) noexcept {
+  fake::destroy_event(which);
+  return success;
+}
 inline error record_event(event which, stream on) noexcept { return fake::record_event(which, on); }
 inline error query_event(event which) noexcept { return fake::query_event(which); }
 inline error synchronize_event(event which) noexcept { return fake::synchronize_event(which); }

@@ -46,6 +46,9 @@ struct world {
   std::array<std::atomic<int>, devices_max> losses{};  // code; ok: none
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(api::count_)> failing{};
   std::atomic<bool> failures_are_final{false};
+  std::atomic<bool> failures_go_on{false};
+  std::atomic<bool> is_capturing{false};
+  std::atomic<bool> is_capture_spoilt{false};
   std::atomic<std::uint64_t> blocked_calls{0};
   std::set<std::uint64_t> pinned;  // of what is locked: where the driver's own allocations begin
   std::atomic<std::uint64_t> direct_copies{0};

@@ -65,6 +65,16 @@ inline error_class classify(error which) noexcept {
     case cudaErrorExternalDevice:
     case cudaErrorUnknown:
       return error_class::lost;
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureMerge:
+    case cudaErrorStreamCaptureUnmatched:
+    case cudaErrorStreamCaptureUnjoined:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+    case cudaErrorCapturedEvent:
+    case cudaErrorStreamCaptureWrongThread:
+      return error_class::captured;
     default:
       return error_class::other;
   }
@@ -188,27 +198,36 @@ inline error open_context(int index, context* result) noexcept {
   return from_driver(driver.primary_context_retain(&result->handle, index));
 }
 
-inline void close_context(const context& which) noexcept { driver.primary_context_release(which.index); }
+inline error close_context(const context& which) noexcept {
+  return from_driver(driver.primary_context_release(which.index));
+}
 
-class current {
- public:
-  explicit current(const context& which) noexcept { is_pushed_ = driver.context_push(which.handle) == CUDA_SUCCESS; }
-  current(const current&) = delete;
-  current& operator=(const current&) = delete;
-  ~current() {
-    CUcontext popped = nullptr;
-    if (is_pushed_) driver.context_pop(&popped);
-  }
-
- private:
-  bool is_pushed_;
+struct outside {
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeRelaxed;
+  bool is_mode_changed = false;
+  bool is_pushed = false;
 };
 
-inline void work_on(const context& which) noexcept {
-  driver.context_push(which.handle);
-  // A graph that another thread captures is no reason to refuse our calls: they have nothing to do with it.
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
+inline error enter(const context& which, outside* before) noexcept {
+  if (const CUresult result = driver.context_push(which.handle); result != CUDA_SUCCESS) return from_driver(result);
+  before->is_pushed = true;
+  const error result = cudaThreadExchangeStreamCaptureMode(&before->capture_mode);
+  before->is_mode_changed = result == success;
+  return result;
+}
+
+inline error leave(outside* before) noexcept {
+  if (before->is_mode_changed) {
+    cudaStreamCaptureMode mode = before->capture_mode;
+    if (const error result = cudaThreadExchangeStreamCaptureMode(&mode); result != success) return result;
+    before->is_mode_changed = false;
+  }
+  if (before->is_pushed) {
+    CUcontext popped = nullptr;
+    if (const CUresult result = driver.context_pop(&popped); result != CUDA_SUCCESS) return from_driver(result);
+    before->is_pushed = false;
+  }
+  return success;
 }
 
 inline error memory_of(const context&, std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
@@ -220,10 +239,11 @@ inline error memory_of(const context&, std::uint64_t* free_bytes, std::uint64_t*
   return result;
 }
 
-// Whether device `from` can be given access to the memory of device `to`.
-inline bool reaches(int from, int to) noexcept {
-  int can = 0;
-  return cudaDeviceCanAccessPeer(&can, from, to) == success && can != 0;
+inline error reaches(int from, int to, bool* can) noexcept {
+  int answer = 0;
+  const error result = cudaDeviceCanAccessPeer(&answer, from, to);
+  *can = answer != 0;
+  return result;
 }
 
 // ---- Streams and events --------------------------------------------------------------------------------------------
@@ -255,7 +275,7 @@ inline error create_event(event* result) noexcept {
   return cudaEventCreateWithFlags(result, cudaEventDisableTiming | cudaEventBlockingSync);
 }
 
-inline void destroy_event(event which) noexcept { static_cast<void>(cudaEventDestroy(which)); }
+inline error destroy_event(event which) noexcept { return cudaEventDestroy(which); }
 inline error record_event(event which, stream on) noexcept { return cudaEventRecord(which, on); }
 inline error query_event(event which) noexcept { return cudaEventQuery(which); }
 inline error synchronize_event(event which) noexcept { return cudaEventSynchronize(which); }

@@ -13,6 +13,7 @@ enum class error_class : std::uint8_t {
   no_device,  // no driver, no device, or none of this kind
   lacking,    // the driver or the device cannot do this at all
   lost,       // the context is gone for good: an illegal access in a kernel, a device that fell off the bus
+  captured,   // into a graph, and so not begun: nothing of it is on the device
   other
 };
 

@@ -11,11 +11,14 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include "device/backend.h"
 #include "device/gpu/gpu_device.h"
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
+#include "device/gpu/on_device.h"
 #include "device/gpu/registering_probe.h"
 #include "device/parts/running_units.h"
 
@@ -63,7 +66,7 @@ gm_status open(const backend_options* options, backend** result, std::uint32_t* 
 }
 
 void shut(device& open) {
-  const vendor::current here(open.context);
+  const gpu::on_device here(open.context);
   for (const auto& each : open.owner->streams) each->forget(open);
   open.memory.close();
   open.events.destroy_all();
@@ -79,13 +82,13 @@ void device_close(device* which) {
     const bool is_last =
         std::all_of(owner.devices.begin(), owner.devices.end(), [](const auto& each) { return each == nullptr; });
     if (is_last) {
-      const vendor::current here(closing->context);
+      const gpu::on_device here(closing->context);
       owner.registrations.unlock_all();
       owner.chunks.close();
     }
   }
   shut(*closing);
-  vendor::close_context(closing->context);
+  gpu::ignore(vendor::close_context(closing->context));
 }
 
 void close(backend* which) {
@@ -98,29 +101,38 @@ void close(backend* which) {
 }
 
 // Itself first, then those that can be given access to its memory.
-std::vector<int> peers_of(const device& which, std::size_t count) {
-  std::vector<int> peers{which.index};
+vendor::error list_peers(const device& which, std::size_t count, std::vector<int>* peers) {
+  peers->assign(1, which.index);
   for (int other = 0; other < static_cast<int>(count); ++other) {
-    if (other != which.index && vendor::reaches(other, which.index)) peers.push_back(other);
+    if (other == which.index) continue;
+    bool can = false;
+    if (const vendor::error error = vendor::reaches(other, which.index, &can); error != vendor::success) return error;
+    if (can) peers->push_back(other);
   }
-  return peers;
+  return vendor::success;
 }
 
-gm_status open_on_device(device& made, std::size_t device_count) {
-  const backend_options& options = made.owner->options;
-  vendor::error error = vendor::ask_device(made.index, &made.facts);
-  if (error == vendor::success) error = vendor::open_context(made.index, &made.context);
+gm_status open_parts(device& made, std::size_t device_count) {
+  const gpu::on_device here(made.context);
+  vendor::error error = here.error();
+  std::vector<int> peers;
+  if (error == vendor::success) error = list_peers(made, device_count, &peers);
   if (error != vendor::success) return gpu::fail_api(error, "opening a device");
-  const vendor::current here(made.context);
   const gm_status status =
-      made.memory.open(made.context, made.facts.maps_memory, options.arena_bytes, peers_of(made, device_count));
-  if (status != GM_OK) {
-    vendor::close_context(made.context);
-    return status;
-  }
+      made.memory.open(made.context, made.facts.maps_memory, made.owner->options.arena_bytes, std::move(peers));
+  if (status != GM_OK) return status;
   made.owner->chunks.open();
   made.registers_beside_work = gpu::registers_beside_work(made);
   return GM_OK;
+}
+
+gm_status open_on_device(device& made, std::size_t device_count) {
+  vendor::error error = vendor::ask_device(made.index, &made.facts);
+  if (error == vendor::success) error = vendor::open_context(made.index, &made.context);
+  if (error != vendor::success) return gpu::fail_api(error, "opening a device");
+  const gm_status status = open_parts(made, device_count);
+  if (status != GM_OK) gpu::ignore(vendor::close_context(made.context));
+  return status;
 }
 
 gm_status device_open(backend* owner, std::uint32_t index, device** result) {
@@ -146,9 +158,10 @@ gm_status device_open(backend* owner, std::uint32_t index, device** result) {
 gm_status device_info_get(device* which, device_info* result) {
   if (which == nullptr || result == nullptr) return null_argument("device_info_get");
   *result = {};
-  const vendor::current here(which->context);
   std::snprintf(result->name, sizeof result->name, "%s", which->facts.name);
-  const vendor::error error = which->memory.ask(&result->free_bytes, &result->total_bytes);
+  const gpu::on_device here(which->context);
+  vendor::error error = here.error();
+  if (error == vendor::success) error = which->memory.ask(&result->free_bytes, &result->total_bytes);
   if (error != vendor::success) return which->failed(error, "asking for a device's memory");
   result->capabilities = has_native_streams | has_peer_copies |
                          (which->memory.has_window() ? has_window | may_share_addresses : 0u) |
@@ -163,12 +176,13 @@ gm_status piece_create(device* where, std::uint64_t offset, std::uint32_t frames
   if (where == nullptr || address == nullptr) return null_argument("piece_create");
   if (where->owner->failures.is_due(operation::piece_create)) return refuse(operation::piece_create, "piece_create");
   if (const gm_status lost = where->loss.current(); lost != GM_OK) return lost;
-  const vendor::current here(where->context);
+  const gpu::on_device here(where->context);
+  if (here.error() != vendor::success) return where->failed(here.error(), "making a piece of device memory");
   return where->memory.piece_create(offset, frames, address);
 }
 
 void piece_destroy(device* where, std::uint64_t offset, std::uint32_t frames, std::uint64_t address) {
-  const vendor::current here(where->context);
+  const gpu::on_device here(where->context);
   where->memory.piece_destroy(offset, frames, address);
 }
 
@@ -187,9 +201,10 @@ device* first_open_device(backend& owner) {
 
 gm_status host_register(backend* owner, void* memory, std::size_t bytes) {
   if (owner == nullptr) return null_argument("host_register");
-  const device* const any = first_open_device(*owner);
+  device* const any = first_open_device(*owner);
   if (any == nullptr) return fail(GM_ERROR_INVALID_ARGUMENT, "host_register: no device is open");
-  const vendor::current here(any->context);
+  const gpu::on_device here(any->context);
+  if (here.error() != vendor::success) return any->failed(here.error(), "locking host memory");
   return owner->registrations.lock(memory, bytes);
 }
 
@@ -201,7 +216,7 @@ void host_unregister(backend* owner, void* memory, std::size_t bytes) {
   if (owner == nullptr) return;
   const device* const any = first_open_device(*owner);
   if (any == nullptr) return;
-  const vendor::current here(any->context);
+  const gpu::on_device here(any->context);
   owner->registrations.unlock(memory, bytes);
 }
 

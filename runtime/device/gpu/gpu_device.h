@@ -42,6 +42,16 @@ struct device {
     if (is_final) loss.set(status, error_text());
     return status;
   }
+
+  // The same, of a wait that was refused. Where nobody knows any more when work that was begun will be done, the device
+  // is as good as lost.
+  gm_status wait_failed(gpu::vendor::error error, const char* what) noexcept {
+    if (gpu::vendor::classify(error) == gpu::error_class::captured) return failed(error, what);
+    const gm_status status = fail(GM_ERROR_DEVICE, "%s: %s", what, gpu::vendor::describe(error));
+    gpu::ignore(error);
+    loss.set(status, error_text());
+    return status;
+  }
 };
 
 struct backend {

@@ -21,6 +21,7 @@ inline gm_status status_of(vendor::error error) noexcept {
       return GM_ERROR_UNSUPPORTED;
     case error_class::not_ready:
     case error_class::lost:
+    case error_class::captured:
     case error_class::other:
       break;
   }
@@ -29,8 +30,9 @@ inline gm_status status_of(vendor::error error) noexcept {
 
 // The status of an error that was just returned; what: "copying to the device".
 inline gm_status fail_api(vendor::error error, const char* what) noexcept {
+  const gm_status status = fail(status_of(error), "%s: %s", what, vendor::describe(error));
   vendor::forget_error(error);
-  return fail(status_of(error), "%s: %s", what, vendor::describe(error));
+  return status;
 }
 
 // Where giving back must not fail, and a lost device has nothing left to give back.

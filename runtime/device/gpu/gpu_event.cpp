@@ -15,6 +15,19 @@ constexpr std::uint64_t event_spin_ns = 30'000;
 
 bool is_pending(vendor::error error) noexcept { return vendor::classify(error) == error_class::not_ready; }
 
+bool is_settled(vendor::error error) noexcept {
+  const error_class meaning = vendor::classify(error);
+  return meaning == error_class::none || meaning == error_class::lost || meaning == error_class::captured;
+}
+
+template <class Wait>
+vendor::error wait_twice(Wait wait) noexcept {
+  const vendor::error error = wait();
+  if (is_settled(error)) return error;
+  ignore(error);
+  return wait();
+}
+
 }  // namespace
 
 vendor::error wait_for(const event_ref& event) noexcept {
@@ -23,9 +36,13 @@ vendor::error wait_for(const event_ref& event) noexcept {
     error = vendor::query_event(event.handle());
     return !is_pending(error);
   });
-  if (!is_pending(error)) return error;
-  vendor::forget_error(error);
-  return vendor::synchronize_event(event.handle());
+  if (is_settled(error)) return error;
+  ignore(error);
+  return wait_twice([&] { return vendor::synchronize_event(event.handle()); });
+}
+
+vendor::error wait_for_all(vendor::stream on) noexcept {
+  return wait_twice([&] { return vendor::synchronize_stream(on); });
 }
 
 event_ref::~event_ref() {
@@ -65,7 +82,7 @@ void event_pool::give_back(pooled_event* event) noexcept {
 
 void event_pool::destroy_all() noexcept {
   const std::scoped_lock lock(mutex_);
-  for (pooled_event& each : all_) vendor::destroy_event(each.handle);
+  for (pooled_event& each : all_) ignore(vendor::destroy_event(each.handle));
   all_.clear();
   idle_ = nullptr;
 }

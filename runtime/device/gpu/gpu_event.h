@@ -49,8 +49,10 @@ class event_ref {
   pooled_event* event_ = nullptr;
 };
 
-// Returns when the event, of the current device, has happened.
+// Return when the event, of the current device, has happened, or everything on the stream is done. What is not final is
+// asked twice; an error after that means that nobody knows when it will have.
 vendor::error wait_for(const event_ref& event) noexcept;
+vendor::error wait_for_all(vendor::stream on) noexcept;
 
 class event_pool {
  public:

@@ -5,14 +5,14 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <iterator>
 #include <new>
 #include <utility>
 
 #include "device/backend.h"
+#include "device/gpu/device_thread.h"
 #include "device/gpu/gpu_error.h"
-#include "device/parts/runner_thread.h"
+#include "device/gpu/window_trial.h"
 
 namespace gm::device::gpu {
 namespace {
@@ -34,8 +34,10 @@ gm_status gpu_memory::open(const vendor::context& context, bool may_map, std::ui
     if (const gm_status status = open_window(window_bytes); status != GM_OK) return status;
   }
   is_ending_ = false;
-  const gm_status status = start_runner_thread(
-      "gmem-pieces", [](void* self) { static_cast<gpu_memory*>(self)->thread_main(); }, this, thread_);
+  vendor::error refusal = vendor::success;
+  const gm_status status = start_device_thread(
+      "gmem-pieces", context_, [](void* self) { static_cast<gpu_memory*>(self)->thread_main(); }, this, thread_,
+      &refusal);
   if (status != GM_OK) close();
   return status;
 }
@@ -58,11 +60,11 @@ void gpu_memory::close() noexcept {
     has_returned_.notify_all();
     thread_.join();
   }
-  for (std::uint64_t i = 0; taken_ != 0; ++i) {
-    if (!blocks_[i].is_taken) continue;
+  for (std::uint64_t i = 0; occupied_ != 0; ++i) {
+    if (!blocks_[i].is_taken && blocks_[i].frame == vendor::no_memory) continue;
     ignore(vendor::unmap(window_base_ + i * frame_bytes, frame_bytes));
     ignore(vendor::release_memory(blocks_[i].frame));
-    --taken_;
+    --occupied_;
   }
   for (const vendor::memory frame : idle_) ignore(vendor::release_memory(frame));
   for (const auto& [address, bytes] : ranges_) ignore(vendor::free_memory(address));
@@ -77,6 +79,7 @@ void gpu_memory::reserve_window(std::uint64_t window_bytes) noexcept {
   std::uint64_t base = 0;
   const vendor::error error = vendor::reserve(window_bytes, frame_bytes, &base);
   if (error != vendor::success || base % frame_bytes != 0) {
+    say_no_window(error != vendor::success ? vendor::describe(error) : "addresses that are no multiple of a frame");
     ignore(error);
     if (error == vendor::success) ignore(vendor::unreserve(base, window_bytes));
     return;
@@ -87,34 +90,23 @@ void gpu_memory::reserve_window(std::uint64_t window_bytes) noexcept {
 
 bool gpu_memory::window_works() noexcept {
   std::uint64_t address = 0;
-  if (piece_create_in_window(window_bytes_ - frame_bytes, &address) != GM_OK) return false;
-  const bool works = pattern_survives();
+  if (piece_create_in_window(window_bytes_ - frame_bytes, &address) != GM_OK) {
+    say_no_window(error_text());
+    return false;
+  }
+  bool works = false;
+  const vendor::error error = try_window(address, frame_bytes, &works);
+  if (!works) {
+    say_no_window(error != vendor::success ? vendor::describe(error) : "it does not find there what it wrote there");
+  }
+  ignore(error);
   piece_destroy(window_bytes_ - frame_bytes, 1, address);
   return works;
 }
 
-// There and back, at both ends of the last frame.
-bool gpu_memory::pattern_survives() noexcept {
-  constexpr std::uint64_t bytes = 4096;
-  vendor::stream on = vendor::no_stream;
-  vendor::error error = vendor::create_stream(&on, false);
-  std::uint8_t sent[bytes];
-  std::uint8_t received[bytes];
-  bool same = error == vendor::success;
-  for (const std::uint64_t at : {window_base_ + window_bytes_ - frame_bytes, window_base_ + window_bytes_ - bytes}) {
-    if (!same) break;
-    for (std::uint64_t i = 0; i < bytes; ++i) sent[i] = static_cast<std::uint8_t>(i * 31 + at / bytes);
-    std::memset(received, 0, bytes);
-    error = vendor::copy({at, reinterpret_cast<std::uint64_t>(sent), bytes, direction::host_to_device}, on);
-    if (error == vendor::success) error = vendor::synchronize_stream(on);
-    if (error == vendor::success)
-      error = vendor::copy({reinterpret_cast<std::uint64_t>(received), at, bytes, direction::device_to_host}, on);
-    if (error == vendor::success) error = vendor::synchronize_stream(on);
-    same = error == vendor::success && std::memcmp(sent, received, bytes) == 0;
-  }
-  ignore(error);
-  if (on != vendor::no_stream) ignore(vendor::destroy_stream(on));
-  return same;
+void gpu_memory::say_no_window(const char* why) const noexcept {
+  std::fprintf(stderr, "gmem %s: device %d has no window (%s): every piece of its memory is an allocation\n",
+               vendor::name, context_.index, why);
 }
 
 gm_status gpu_memory::piece_create(std::uint64_t offset, std::uint32_t frames, std::uint64_t* address) noexcept {
@@ -161,7 +153,11 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
     has_taken_apart_.wait(lock, [&] { return !place.is_returned; });
     if (place.is_taken) return fail(GM_ERROR_INVALID_ARGUMENT, "offset %#llx has a piece already", ull(offset));
     place.is_taken = true;
-    ++taken_;
+    if (place.frame != vendor::no_memory) {
+      *address = window_base_ + offset;
+      return GM_OK;
+    }
+    ++occupied_;
     if (!idle_.empty()) {
       frame = idle_.back();
       idle_.pop_back();
@@ -177,7 +173,7 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
   const std::scoped_lock lock(mutex_);
   if (status != GM_OK) {
     place.is_taken = false;
-    --taken_;
+    --occupied_;
   }
   place.frame = status == GM_OK ? frame : vendor::no_memory;
   if (status == GM_OK) *address = window_base_ + offset;
@@ -236,17 +232,23 @@ void gpu_memory::return_piece(const piece& gone) noexcept {
 }
 
 void gpu_memory::take_apart(const piece& gone) noexcept {
+  vendor::error error = vendor::success;
   if (has_window()) {
-    ignore(vendor::unmap(gone.address, frame_bytes));
-    give_back_frame(gone.frame);
+    error = vendor::unmap(gone.address, frame_bytes);
+    if (error == vendor::success) give_back_frame(gone.frame);
   } else {
-    ignore(vendor::free_memory(gone.address));
+    error = vendor::free_memory(gone.address);
   }
+  ignore(error);
   const std::scoped_lock lock(mutex_);
   if (has_window()) {
     block& place = blocks_[(gone.address - window_base_) / frame_bytes];
     place.is_taken = place.is_returned = false;
-    --taken_;
+    if (error != vendor::success) {
+      place.frame = gone.frame;
+    } else {
+      --occupied_;
+    }
   }
   returned_bytes_ -= gone.bytes;
   ++taken_apart_;
@@ -255,7 +257,6 @@ void gpu_memory::take_apart(const piece& gone) noexcept {
 }
 
 void gpu_memory::thread_main() noexcept {
-  vendor::work_on(context_);
   std::unique_lock lock(mutex_);
   for (;;) {
     has_returned_.wait(lock, [&] { return is_ending_ || !returned_.empty(); });

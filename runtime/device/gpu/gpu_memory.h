@@ -8,11 +8,13 @@
 // Drivers may wait for all work of the device before they unmap or free (hipFree says so). Pieces are given back in
 // callbacks of streams, whose own work would be among that: so a thread of this object makes those calls, and who makes
 // a piece waits for it where it has to: for the same place, or when there is no memory left but what is on its way
-// back. Whether a window works is tried, not believed: a frame is mapped, and a pattern goes there and back. G1 a block
-// of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames. G3 a piece is returned, in
-// returned_ or in the thread's hand, until its memory is idle or the driver's. Locking: one lock over tables and lists,
-// never held in the API: the driver's map calls take tens of microseconds, and those of different blocks may overlap.
-// Threads: any, on a current context. Units: bytes; frames of 2 MiB.
+// back. Whether a window works is tried, not believed: a frame is mapped, and has to pass window_trial.h. Where it does
+// not, a line on stderr says why.
+// A frame that the driver refuses to unmap stays where it is, for the next piece there.
+// G1 a block of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames.
+// G3 a piece is returned, in returned_ or in the thread's hand, until its memory is idle or the driver's.
+// Locking: one lock over tables and lists, never held in the API: the driver's map calls take tens of microseconds, and
+// those of different blocks may overlap. Threads: any, on a current context. Units: bytes; frames of 2 MiB.
 #pragma once
 
 #include <condition_variable>
@@ -56,7 +58,7 @@ class gpu_memory {
   bool is_reached_by(int device) const noexcept;
 
  private:
-  // What a block of the window holds. All zero is none.
+  // What a block of the window holds. All zero is none; a frame in a block that is not taken could not be unmapped.
   struct block {
     vendor::memory frame;
     bool is_taken;     // also while its frame is being mapped or unmapped
@@ -77,7 +79,7 @@ class gpu_memory {
   gm_status open_window(std::uint64_t window_bytes);
   void reserve_window(std::uint64_t window_bytes) noexcept;
   bool window_works() noexcept;
-  bool pattern_survives() noexcept;
+  void say_no_window(const char* why) const noexcept;
   gm_status create_frame(vendor::memory* frame) noexcept;
   gm_status map_frame(std::uint64_t address, vendor::memory frame) noexcept;
   gm_status piece_create_in_window(std::uint64_t offset, std::uint64_t* address) noexcept;
@@ -98,7 +100,7 @@ class gpu_memory {
 
   mutable std::mutex mutex_;
   std::unique_ptr<block[], free_deleter> blocks_;  // of the window; untouched ones cost nothing
-  std::uint64_t taken_ = 0;                        // blocks
+  std::uint64_t occupied_ = 0;                     // blocks that are taken, or hold a frame
   std::vector<vendor::memory> idle_;               // frames mapped nowhere; has room for all of them
   std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
   std::vector<piece> returned_;

@@ -6,9 +6,11 @@
 #include <array>
 #include <atomic>
 #include <new>
+#include <utility>
 
+#include "device/gpu/device_thread.h"
 #include "device/gpu/gpu_error.h"
-#include "device/parts/runner_thread.h"
+#include "device/gpu/on_device.h"
 
 namespace gm::device {
 
@@ -47,7 +49,7 @@ struct blocking_gate {
 gm_status stream::take_flag(device* where) noexcept {
   if (flag_owner_ == where) return GM_OK;
   if (flag_owner_ != nullptr) {
-    const vendor::current there(flag_owner_->context);
+    const gpu::on_device there(flag_owner_->context);
     forget(*flag_owner_);
   }
   const vendor::error error = vendor::create_flag(&flag_);
@@ -74,27 +76,33 @@ gm_status stream::begin(device* where, std::uint32_t flags) noexcept {
   failure_.clear();
   refusal_.clear();
   queue_.restart();
-  return start_runner_thread(
-      "gmem-gpu", [](void* self) { static_cast<stream*>(self)->thread_main(); }, this, thread_);
+  vendor::error refusal = vendor::success;
+  const gm_status status = gpu::start_device_thread(
+      "gmem-gpu", where->context, [](void* self) { static_cast<stream*>(self)->thread_main(); }, this, thread_,
+      &refusal);
+  if (status == GM_OK) return GM_OK;
+  device_ = nullptr;
+  return refusal == vendor::success ? status : where->failed(refusal, "working on a device");
 }
 
 gm_status stream::start(device* where, std::uint32_t flags) noexcept {
   vendor::stream made = vendor::no_stream;
-  const vendor::current here(where->context);
-  const vendor::error error = vendor::create_stream(&made, (flags & stream_independent) != 0);
+  const gpu::on_device here(where->context);
+  vendor::error error = here.error();
+  if (error == vendor::success) error = vendor::create_stream(&made, (flags & stream_independent) != 0);
   if (error != vendor::success) return where->failed(error, "making a stream");
   native_ = made;
   owns_native_ = true;
   const gm_status status = begin(where, flags);
-  if (status != GM_OK) gpu::ignore(vendor::destroy_stream(made));
+  if (status != GM_OK) gpu::ignore(vendor::destroy_stream(std::exchange(native_, vendor::no_stream)));
   return status;
 }
 
 gm_status stream::start_from(device* where, vendor::stream native) noexcept {
-  const vendor::current here(where->context);
-  if (const vendor::error error = vendor::stream_is_whole(native); error != vendor::success) {
-    return where->failed(error, "using a stream of the program's");
-  }
+  const gpu::on_device here(where->context);
+  vendor::error error = here.error();
+  if (error == vendor::success) error = vendor::stream_is_whole(native);
+  if (error != vendor::success) return where->failed(error, "using a stream of the program's");
   native_ = native;
   owns_native_ = false;
   return begin(where, stream_ordinary);
@@ -103,11 +111,10 @@ gm_status stream::start_from(device* where, vendor::stream native) noexcept {
 void stream::retire() noexcept {
   queue_.stop();
   if (thread_.joinable()) thread_.join();
-  const vendor::current here(device_->context);
+  const gpu::on_device here(device_->context);
   if (!device_->loss.is_set()) {
-    if (const vendor::error error = vendor::synchronize_stream(native_); error != vendor::success) {
-      device_->failed(error, "waiting for a stream's end");
-    }
+    const vendor::error error = gpu::wait_for_all(native_);
+    if (error != vendor::success) device_->wait_failed(error, "waiting for a stream's end");
   }
   if (owns_native_) gpu::ignore(vendor::destroy_stream(native_));
   if (helper_ != vendor::no_stream) gpu::ignore(vendor::destroy_stream(helper_));
@@ -122,8 +129,9 @@ void stream::retire() noexcept {
 template <class Submit>
 gm_status stream::enqueue(unit* u, fence* completion, Submit submit) noexcept {
   const std::scoped_lock lock(enqueue_mutex_);
-  const vendor::current here(device_->context);
+  const gpu::on_device here(device_->context);
   gm_status status = device_->loss.current();
+  if (status == GM_OK && here.error() != vendor::success) status = device_->failed(here.error(), "working on a device");
   if (status == GM_OK) status = submit();
   if (status != GM_OK) {
     queue_.give_back(u);

@@ -10,6 +10,7 @@
 
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
+#include "device/gpu/on_device.h"
 #include "device/gpu/staged_copies.h"
 #include "device/parts/running_units.h"
 
@@ -25,13 +26,15 @@ namespace {
 constexpr std::uint64_t between_bytes = std::uint64_t{1} << 20;
 
 // A copy between the host and that device, done when it returns.
-vendor::error copy_at_once(const device* of, const copy_run& run) noexcept {
-  const vendor::current there(of->context);
+vendor::error copy_at_once(device* of, const copy_run& run) noexcept {
+  const gpu::on_device there(of->context);
+  if (there.error() != vendor::success) return there.error();
   vendor::stream on = vendor::no_stream;
   vendor::error error = vendor::create_stream(&on, false);
   if (error != vendor::success) return error;
   error = vendor::copy(run, on);
-  const vendor::error at_end = vendor::synchronize_stream(on);
+  const vendor::error at_end = gpu::wait_for_all(on);
+  if (at_end != vendor::success) of->wait_failed(at_end, "waiting for a copy");
   gpu::ignore(vendor::destroy_stream(on));
   return error != vendor::success ? error : at_end;
 }
@@ -44,7 +47,6 @@ std::uint64_t bytes_of(const std::vector<copy_run>& copies) noexcept {
 }  // namespace
 
 void stream::thread_main() noexcept {
-  vendor::work_on(device_->context);
   while (unit* const u = queue_.next()) {
     const std::uint64_t position = u->position;
     run(u);
@@ -131,7 +133,11 @@ gm_status stream::carry_out(const unit* u) noexcept {
     if (error == vendor::success) error = carry_out_run(run, path, &staged);
   }
   error = staged.settle(error);
-  return error == vendor::success ? GM_OK : device_->failed(error, "copying");
+  if (error == vendor::success) return GM_OK;
+  const gm_status status = device_->failed(error, "copying");
+  // Some of it may be on its way yet, where the API has said no to the end.
+  const vendor::error at_end = gpu::wait_for_all(helper_);
+  return at_end == vendor::success ? status : device_->wait_failed(at_end, "waiting for host copies");
 }
 
 vendor::error stream::carry_out_run(const copy_run& run, run_path path, gpu::staged_copies* staged) noexcept {
@@ -181,7 +187,8 @@ gm_status stream::happened(const event_ref& event) noexcept {
   if (const gm_status lost = device_->loss.current(); lost != GM_OK) return lost;
   if (!event) return GM_OK;
   const vendor::error error = gpu::wait_for(event);
-  return error == vendor::success ? GM_OK : device_->failed(error, "work on a stream failed");
+  if (error == vendor::success) return GM_OK;
+  return device_->wait_failed(error, "work on a stream failed");
 }
 
 void stream::open_gate(std::uint64_t value) noexcept {

@@ -11,6 +11,7 @@
 
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_stream.h"
+#include "device/gpu/on_device.h"
 
 namespace gm::device::gpu {
 namespace {
@@ -46,8 +47,9 @@ struct held_stream {
 
 bool lock_and_unlock(const device& where, void* memory) noexcept {
   std::memset(memory, 1, os_page);  // it exists
-  const vendor::current here(where.context);
-  vendor::error error = vendor::lock_host(memory, os_page);
+  const on_device here(where.context);
+  vendor::error error = here.error();
+  if (error == vendor::success) error = vendor::lock_host(memory, os_page);
   if (error == vendor::success) error = vendor::unlock_host(memory);
   ignore(error);
   return error == vendor::success;
@@ -60,7 +62,7 @@ bool registers_beside_work(device& where) noexcept {
   const std::unique_ptr<stream> on(new (std::nothrow) stream);
   if (on == nullptr) return false;
   if (on->start(&where, stream_ordinary) != GM_OK) {
-    const vendor::current here(where.context);
+    const on_device here(where.context);
     on->forget(where);
     return false;
   }
@@ -72,7 +74,7 @@ bool registers_beside_work(device& where) noexcept {
   held.may_go = true;
   on->retire();
   {
-    const vendor::current here(where.context);
+    const on_device here(where.context);
     on->forget(where);
   }
   return is_done && held.was_let_go;

@@ -24,7 +24,7 @@ vendor::error copy_without_chunks(const copy_run& run, vendor::stream on) noexce
     if (to_device) std::memcpy(between.data(), host, bytes);
     (to_device ? part.source : part.destination) = address_of(between.data());
     vendor::error error = vendor::copy(part, on);
-    if (error == vendor::success) error = vendor::synchronize_stream(on);
+    if (error == vendor::success) error = wait_for_all(on);
     if (error != vendor::success) return error;
     if (!to_device) std::memcpy(host, between.data(), bytes);
   }
@@ -54,7 +54,7 @@ vendor::error staged_copies::settle(vendor::error so_far) noexcept {
   vendor::error error = so_far;
   while (error == vendor::success && in_second_half_ < count_) error = begin_second_half();
   for (std::size_t i = 0; i < count_; ++i) copiers_.finish(held(i).by_host);
-  const vendor::error at_end = vendor::synchronize_stream(on_);
+  const vendor::error at_end = wait_for_all(on_);
   for (std::size_t i = 0; i < count_; ++i) {
     held(i).device_done = {};
     if (at_end == vendor::success) chunks_.give_back(&held(i));
@@ -149,7 +149,7 @@ vendor::error staged_copies::start_device(pinned_chunk& chunk) noexcept {
 vendor::error staged_copies::wait_device(pinned_chunk& chunk) noexcept {
   if (chunk.device_done) return wait_for(chunk.device_done);
   if (last_started_ == &chunk) last_started_ = nullptr;
-  return vendor::synchronize_stream(on_);
+  return wait_for_all(on_);
 }
 
 }  // namespace gm::device::gpu

@@ -17,14 +17,20 @@
 //
 //   start(count)                 the driver, once a backend; no_device in words where there is none
 //   open_context, close_context  of the device with that number: the one that the program itself uses
-//   current                      RAII: this thread works on that context until the end of the scope
-//   work_on                      this thread, which is ours, works on it for good
+//   outside                      what a thread works on without us, as far as enter() has changed it
+//   enter, leave                 this thread works on that context, and a graph that some thread captures is no reason
+//                                to refuse its calls, nor spoilt by them; leave() takes back what enter() has changed,
+//                                and may be called again where it failed
 //   memory_of                    free and total bytes of the current device
-//   reaches                      whether one device can be given access to another's memory
+//   reaches(from, to, can)       whether the one device can be given access to the other's memory
 //
 //   create_stream                independent: on its own, with precedence, so that no queue of the program's holds it
-//   up destroy_stream, synchronize_stream, stream_is_whole (asks for errors and waits for nothing) create_event,
-//   destroy_event, record_event, wait_for_event (a stream does) query_event, synchronize_event (a thread does, asleep)
+//                                up
+//   destroy_stream, synchronize_stream
+//   stream_is_whole              asks for errors and waits for nothing
+//   create_event, destroy_event, record_event
+//   wait_for_event               a stream does
+//   query_event, synchronize_event                    a thread does, asleep
 //   copy, copy_batch, copy_between_devices, fill      asynchronous, in stream order
 //   wait_for_value               the stream goes on when a flag holds at least the value     facts.waits_for_values
 //   call_host                    calls a host function, which calls no API, in stream order

@@ -50,6 +50,16 @@ inline error_class classify(error which) noexcept {
     case hipErrorRuntimeOther:
     case hipErrorUnknown:
       return error_class::lost;
+    case hipErrorStreamCaptureUnsupported:
+    case hipErrorStreamCaptureInvalidated:
+    case hipErrorStreamCaptureMerge:
+    case hipErrorStreamCaptureUnmatched:
+    case hipErrorStreamCaptureUnjoined:
+    case hipErrorStreamCaptureIsolation:
+    case hipErrorStreamCaptureImplicit:
+    case hipErrorCapturedEvent:
+    case hipErrorStreamCaptureWrongThread:
+      return error_class::captured;
     default:
       return error_class::other;
   }
@@ -77,25 +87,32 @@ struct device_facts {
 
 inline error start(int* count) noexcept { return hipGetDeviceCount(count); }
 
+// An attribute that a library declares and a driver does not know is a no.
+inline error ask_whether(hipDeviceAttribute_t which, int index, bool* can) noexcept {
+  int answer = 0;
+  error result = hipDeviceGetAttribute(&answer, which, index);
+  *can = result == success && answer != 0;
+  if (result == hipErrorInvalidValue || result == hipErrorNotSupported) {
+    forget_error(result);
+    result = success;
+  }
+  return result;
+}
+
 inline error ask_device(int index, device_facts* facts) noexcept {
   if (const error result = hipDeviceGetName(facts->name, sizeof facts->name, index); result != success) return result;
+  facts->maps_memory = facts->waits_for_values = facts->copies_in_batches = false;
+  error result = success;
   // Releases in which a device cannot say so have the calls without doing anything in them.
-  int maps_memory = 0;
-#if GMEM_HIP_TELLS_WHETHER_IT_MAPS
-  if (hipDeviceGetAttribute(&maps_memory, hipDeviceAttributeVirtualMemoryManagementSupported, index) != success) {
-    maps_memory = 0;
-  }
+#if GMEM_HIP_TELLS_WHETHER_IT_MAPS && GMEM_HIP_MAPS_MEMORY
+  result = ask_whether(hipDeviceAttributeVirtualMemoryManagementSupported, index, &facts->maps_memory);
 #endif
-  int waits_for_values = 0;
 #if GMEM_HIP_WAITS_FOR_VALUES
-  if (hipDeviceGetAttribute(&waits_for_values, hipDeviceAttributeCanUseStreamWaitValue, index) != success) {
-    waits_for_values = 0;
+  if (result == success) {
+    result = ask_whether(hipDeviceAttributeCanUseStreamWaitValue, index, &facts->waits_for_values);
   }
 #endif
-  facts->maps_memory = GMEM_HIP_MAPS_MEMORY != 0 && maps_memory != 0;
-  facts->waits_for_values = waits_for_values != 0;
-  facts->copies_in_batches = false;
-  return success;
+  return result;
 }
 
 inline error open_context(int index, context* result) noexcept {
@@ -103,25 +120,53 @@ inline error open_context(int index, context* result) noexcept {
   return success;
 }
 
-inline void close_context(const context&) noexcept {}
+inline error close_context(const context&) noexcept { return success; }
 
-class current {
- public:
-  explicit current(const context& which) noexcept {
-    is_changed_ = hipGetDevice(&before_) == success && before_ != which.index && hipSetDevice(which.index) == success;
-  }
-  current(const current&) = delete;
-  current& operator=(const current&) = delete;
-  ~current() {
-    if (is_changed_) static_cast<void>(hipSetDevice(before_));
-  }
-
- private:
-  int before_ = 0;
-  bool is_changed_;
+struct outside {
+  int device = 0;
+  bool is_device_changed = false;
+  hipStreamCaptureMode capture_mode = hipStreamCaptureModeRelaxed;
+  bool is_mode_changed = false;
 };
 
-inline void work_on(const context& which) noexcept { static_cast<void>(hipSetDevice(which.index)); }
+// A HIP that has no captures has no modes of them.
+inline error exchange_capture_mode(hipStreamCaptureMode* mode) noexcept {
+#if GMEM_HIP_HAS_CAPTURE_MODES
+  error result = hipThreadExchangeStreamCaptureMode(mode);
+  if (result == hipErrorNotSupported) {
+    forget_error(result);
+    result = success;
+  }
+  return result;
+#else
+  static_cast<void>(mode);
+  return success;
+#endif
+}
+
+inline error enter(const context& which, outside* before) noexcept {
+  if (const error result = hipGetDevice(&before->device); result != success) return result;
+  if (before->device != which.index) {
+    if (const error result = hipSetDevice(which.index); result != success) return result;
+    before->is_device_changed = true;
+  }
+  const error result = exchange_capture_mode(&before->capture_mode);
+  before->is_mode_changed = result == success;
+  return result;
+}
+
+inline error leave(outside* before) noexcept {
+  if (before->is_mode_changed) {
+    hipStreamCaptureMode mode = before->capture_mode;
+    if (const error result = exchange_capture_mode(&mode); result != success) return result;
+    before->is_mode_changed = false;
+  }
+  if (before->is_device_changed) {
+    if (const error result = hipSetDevice(before->device); result != success) return result;
+    before->is_device_changed = false;
+  }
+  return success;
+}
 
 inline error memory_of(const context&, std::uint64_t* free_bytes, std::uint64_t* total_bytes) noexcept {
   std::size_t free = 0;
@@ -132,10 +177,11 @@ inline error memory_of(const context&, std::uint64_t* free_bytes, std::uint64_t*
   return result;
 }
 
-// Whether device `from` can be given access to the memory of device `to`.
-inline bool reaches(int from, int to) noexcept {
-  int can = 0;
-  return hipDeviceCanAccessPeer(&can, from, to) == success && can != 0;
+inline error reaches(int from, int to, bool* can) noexcept {
+  int answer = 0;
+  const error result = hipDeviceCanAccessPeer(&answer, from, to);
+  *can = answer != 0;
+  return result;
 }
 
 // ---- Streams and events --------------------------------------------------------------------------------------------
@@ -166,7 +212,7 @@ inline error create_event(event* result) noexcept {
   return hipEventCreateWithFlags(result, hipEventDisableTiming | hipEventBlockingSync);
 }
 
-inline void destroy_event(event which) noexcept { static_cast<void>(hipEventDestroy(which)); }
+inline error destroy_event(event which) noexcept { return hipEventDestroy(which); }
 inline error record_event(event which, stream on) noexcept { return hipEventRecord(which, on); }
 inline error query_event(event which) noexcept { return hipEventQuery(which); }
 inline error synchronize_event(event which) noexcept { return hipEventSynchronize(which); }
