@@ -96,7 +96,7 @@ GOOD = {
     "runtime/device/gpu/stream.cpp": '#include "device/parts/clock.h"\n#include "device/gpu/stream.h"\n',
     "runtime/malloc/slab.cpp": '#include "api/options.h"\n',
     "kernels/fill.cu": "#include <cuda_runtime.h>\n",
-    "include/gmem/device_launch.hpp", "include/gmem/device_word.hpp": "#include <hip/hip_runtime.h>\n#include <type_traits>\n",
+    "include/gmem/device_launch.hpp": "#include <hip/hip_runtime.h>\n#include <type_traits>\n",
     "include/gmem/gmem.hpp": '#include <span>\n#include <stddef.h>\n#include "gmem/gmem.h"\n',
     "tests/unit/vm/table_test.cpp": '#include "fault/serve.h"\n#include <gtest/gtest.h>\n',
 }
