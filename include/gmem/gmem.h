@@ -280,7 +280,8 @@ typedef enum gm_advice {
   GM_ADVISE_NORMAL,         /* forget all advice for the range                                                        */
   GM_ADVISE_READ_MOSTLY,    /* a prefetch leaves the other nodes' mappings readable; such copies are evicted first    */
   GM_ADVISE_PREFERRED_NODE, /* the range's place is that node: there it is evicted last, elsewhere first              */
-  GM_ADVISE_ACCESSED_BY,    /* host: prefetches leave it mapped, faults map whole blocks. device: frames are set up
+  GM_ADVISE_ACCESSED_BY,    /* host: prefetches leave it mapped, faults map whole blocks (a write to a page that a
+                               device has too takes that page from it, not its neighbours). device: frames are set up
                                for the range as far as free ones go                                                   */
   GM_ADVISE_SEQUENTIAL,     /* faults take whole blocks at once; pages behind are evicted first                       */
   GM_ADVISE_RANDOM,         /* faults take one page at a time                                                         */

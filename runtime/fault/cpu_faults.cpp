@@ -70,18 +70,24 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
   const page_mask own = same_allocation(b, page_in_block(touched));
   const auto first = static_cast<unsigned>(std::countr_zero(own));
   const std::uint64_t base = first_page(index).value;
-  const fault_window window = streams_.next({.page = touched,
-                                             .first = {base + first},
-                                             .last = {base + first + count_pages(own)},
-                                             .begins = (b.starts & one_page(first)) != 0,
-                                             .pattern = told.pattern});
+  const fault_touch touch{.page = touched,
+                          .first = {base + first},
+                          .last = {base + first + count_pages(own)},
+                          .begins = (b.starts & one_page(first)) != 0,
+                          .pattern = told.pattern};
+  const auto mask_of = [&](const fault_window& w) {
+    return pages_between(page_in_block(w.first), static_cast<unsigned>(w.last.value - base));
+  };
+  // What a device has too stays there until it is written.
+  const bool writes = fault.access == cpu_access::write;
+  const page_mask shared = writes ? b.host().valid & valid_elsewhere(b, vm_.nodes, host_node) : no_pages;
+  const bool writes_shared = (shared & page) != 0;
+  const page_mask window = mask_of(writes_shared ? writes_.next(touch) : streams_.next(touch));
   // Beside a scope's pages only what was asked for is touched.
   if (b.leases != 0) return page;
-  page_mask wanted = fault_takes_block(told)
-                         ? own
-                         : pages_between(page_in_block(window.first), static_cast<unsigned>(window.last.value - base));
+  page_mask wanted = writes_shared ? window & shared : (fault_takes_block(told) ? own : window) & ~shared;
   wanted &= ~unusable;
-  wanted &= fault.access == cpu_access::write ? ~b.host().writable : ~b.readable;
+  wanted &= writes ? ~b.host().writable : ~b.readable;
   // Neighbours in the same case: NOMAP pages only join other NOMAP pages, so that batching never makes memory that
   // nobody asked for out of a read of something else.
   const page_mask nomap = ~valid_anywhere(b, vm_.nodes);

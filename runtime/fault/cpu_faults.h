@@ -10,7 +10,8 @@
 //       in a conflicting scope      -> parked until the scope is released; if that waits for this thread (its own
 //                                      scope, its own stream's work, a circle of threads): condemned, SIGBUS
 //       a kernel that fetched it may be using it -> taken from the kernel, parked; then it is the CPU's (remapping.h)
-//       a window of neighbours is taken along (fault_window.h), each page if it is in the same case
+//       a window of neighbours is taken along (fault_window.h), each page if it is in the same case; of those that
+//       devices have too, a write takes only what is being written (write_window.h)
 //       valid on the host           -> other nodes lose it when it is a write; mapped; done
 //       NOMAP                       -> zero pages; done
 //       only on devices             -> a move to the host begins, the fault is parked on it
@@ -26,6 +27,7 @@
 #include "fault/condemned.h"
 #include "migrate/move.h"
 #include "policy/fault_window.h"
+#include "policy/write_window.h"
 #include "vm/vm_object.h"
 
 namespace gm {
@@ -61,6 +63,7 @@ class cpu_faults {
   move_pool& moves_;
   condemned& offenders_;
   fault_streams streams_;
+  write_streams writes_;
 };
 
 }  // namespace gm
