@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// read_ahead.h - which units a node will touch next, from the order of its faults. A unit is a page or a block, as the
+// caller has it: one table for each.
+//
+// A stream is a run of faults in one allocation with a constant step, forwards or backwards:
+//   new --a second fault within reach: a guess--> guessed --the step again--> known, brings 1, 2, 4 .. most units ahead
+// A step of one unit is believed at the first guess. Faults may miss units that were brought in time: a fault any whole
+// number of steps ahead, as far as was brought and one more, continues the stream; one that was passed already (warps
+// come out of order) says nothing. Any other fault is another stream's: several at a time are known for an allocation.
+// A stream that has been followed for a while looks as if its data were used once (streamed).
+// A pure function of the table and the touch; the table is the caller's, of fixed size, all zero at first.
+// Locking: the caller's; a few dozen compares a call.
+#pragma once
+
+#include <cstdint>
+
+#include "vm/advice_map.h"
+
+namespace gm {
+
+inline constexpr std::uint32_t most_units_ahead = 16;
+inline constexpr std::uint64_t longest_step_units = 64;
+inline constexpr std::uint32_t steps_of_streamed_data = 4;
+
+struct ahead_stream {
+  std::uint64_t allocation = 0;  // its first unit: streams end with it
+  std::uint64_t last = 0;        // the last unit touched
+  std::int64_t step = 0;         // units; 0: not guessed yet
+  std::uint32_t ahead = 0;       // units that were brought ahead of last
+  std::uint32_t steps = 0;       // seen in this direction, up to a few
+  std::uint32_t used = 0;        // when, in faults; 0: an unused stream
+};
+
+struct ahead_table {
+  static constexpr unsigned count = 16;
+  ahead_stream streams[count] = {};
+  std::uint32_t now = 0;
+};
+
+struct ahead_touch {
+  std::uint64_t unit;
+  std::uint64_t first;  // units [first, last) are the allocation's
+  std::uint64_t last;
+  access_pattern pattern = access_pattern::unknown;
+};
+
+// To bring: units unit + step, unit + 2 * step .., count of them, all inside the allocation.
+struct ahead_answer {
+  std::int64_t step = 0;
+  std::uint32_t count = 0;
+  bool streamed = false;
+  bool operator==(const ahead_answer&) const = default;
+};
+
+ahead_answer next_ahead(ahead_table&, const ahead_touch&);
+
+// count, less what would leave the allocation.
+std::uint32_t units_inside(const ahead_touch&, std::int64_t step, std::uint32_t count);
+
+}  // namespace gm
