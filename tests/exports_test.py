@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# exports_test.py BIN_DIR - libgmem.so exports what gmem.h marks GM_API, neither more nor less, and a backend its entry
-# only; they need no libraries but those named here, and dlclose leaves them in place.
+# exports_test.py BIN_DIR - libgmem.so exports what the C headers mark GM_API, neither more nor less, and a backend its
+# entry only; they need no libraries but those named here, and dlclose leaves them in place.
 import glob
 import os
 import re
@@ -34,9 +34,12 @@ def stays(path):
 
 
 def declared():
-    with open(os.path.join(source_tree.ROOT, "include/gmem/gmem.h"), encoding="utf-8") as file:
-        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
-    return set(re.findall(r"^GM_API\s[^(;]*?\b(gm_\w+)\s*\(", text, flags=re.MULTILINE))
+    functions = set()
+    for header in glob.glob(os.path.join(source_tree.ROOT, "include/gmem/*.h")):
+        with open(header, encoding="utf-8") as file:
+            text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+        functions.update(re.findall(r"^GM_API\s[^(;]*?\b(gm_\w+)\s*\(", text, flags=re.MULTILINE))
+    return functions
 
 
 def check(path, may_export, may_need):

@@ -21,6 +21,7 @@ enum class lock_rank : std::uint8_t {
   frames,          // one a device: the frame pool and its LRU order
   moves,           // the pool of move records
   registrar,       // which blocks' host memory is to be registered, and which no longer
+  policy,          // setting the program's policy; nothing else is taken under it
   fault_streams,   // the recent sequential streams of CPU faults
   demand_scopes,   // one a device: which on-demand scopes it has
   starved_faults,  // CPU faults that wait for host memory

@@ -9,6 +9,7 @@
 #include "migrate/remapping.h"
 #include "platform/clock.h"
 #include "policy/placement.h"
+#include "policy/policy_table.h"
 
 namespace gm {
 namespace {
@@ -86,19 +87,27 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
   // Beside a scope's pages only what was asked for is touched.
   if (b.leases != 0) return page;
   page_mask wanted = writes_shared ? window & shared : (fault_takes_block(told) ? own : window) & ~shared;
-  wanted &= ~unusable;
-  wanted &= writes ? ~b.host().writable : ~b.readable;
   // Neighbours in the same case: NOMAP pages only join other NOMAP pages, so that batching never makes memory that
   // nobody asked for out of a read of something else.
   const page_mask nomap = ~valid_anywhere(b, vm_.nodes);
-  wanted &= (nomap & page) != 0 ? nomap : ~nomap;
+  page_mask legal = own & ~unusable & (writes ? ~b.host().writable : ~b.readable);
+  legal &= (nomap & page) != 0 ? nomap : ~nomap;
+  const pages_question question{.page = touched,
+                                .node = host_node,
+                                .write = writes,
+                                .told = told,
+                                .requested = page,
+                                .present = b.host().valid,
+                                .elsewhere = valid_elsewhere(b, vm_.nodes, host_node),
+                                .legal = legal};
+  wanted = the_policy().pages(question, wanted);
   // Nor does it use up what is left of the budget: what was not asked for cannot be told from what was, and taken back.
   if ((nomap & page) != 0) {
     const std::uint64_t used = vm_.host.used();
     const std::uint64_t left = vm_.host.limit() - std::min(used, vm_.host.limit());
-    wanted = nearest(wanted | page, page_in_block(touched), std::max<std::uint64_t>(left / 2, 1));
+    wanted = nearest(wanted, page_in_block(touched), std::max<std::uint64_t>(left / 2, 1));
   }
-  return wanted | page;
+  return wanted;
 }
 
 // Where several devices have it, from one after the other; without a record for that the thread repeats its access.

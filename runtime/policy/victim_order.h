@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // victim_order.h - which frames are evicted first: by advice, and by what was seen of their use.
 //
-// A segmented LRU with second chances. A device's frames stand in two lists, each in the order in which they came:
+// A segmented LRU with second chances, and a list of its own for streamed data. A device's frames stand in three lists,
+// each in the order in which they came:
 //
-//   new --> probation --accessed again after a look--> protected
-//               |  ^                                      |
-//     evict <---+  +-------- not accessed: demoted -------+
+//   new --> probation --used again after a look--> protected_ --not used: demoted--> probation
+//   new, in a stream --> streamed --used again after a look--> protected_
 //
-// Frames are looked at from the oldest end, and a look clears the accessed mark. A frame's first look in probation
-// finds the mark of the very access that brought it, which says nothing: it is looked at again. So what is used once
-// passes through probation, and what is used again stays. protected_ holds at most a share of the frames: beyond it,
-// its oldest are looked at. Data that looks streamed goes as soon as it was used. Ideas: segmented LRU (Karedla, Love
-// and Wherry, 1994), second chance (CLOCK; Corbato, 1968). Pure functions: no state, no clocks, no locks.
+// A look clears the accessed mark of a frame. In probation and protected_ the oldest frame is looked at. Its first look
+// in probation finds the mark of the very use that brought it, which says nothing: it is looked at again. So what is
+// used once passes through, what is used again stays, and a scan cannot flush what is hot.
+// Of streamed data the newest that is used already goes, just behind the stream's head: if the stream comes by again,
+// that is the last to be wanted, and a part of what does not fit stays where it is instead of all of it being brought
+// each time. Each eighth look is at the oldest, so that what no stream comes back to goes in the end.
+// Ideas: segmented LRU (Karedla, Love and Wherry, 1994), second chance (CLOCK; Corbato, 1968), most recently used first
+// for loops (Chou and DeWitt, 1985).
+// Pure functions: no state, no clocks, no locks.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +33,18 @@ inline victim_class victim_class_of(const advice& a, unsigned device) {
   return victim_class::normal;
 }
 
-enum class frame_list : std::uint8_t { probation, protected_ };
+enum class frame_list : std::uint8_t { probation, protected_, streamed };
 
-// What is known of a frame at the oldest end of its list.
+constexpr frame_list list_of_new_frame(bool streamed) {
+  return streamed ? frame_list::streamed : frame_list::probation;
+}
+
+// What is known of a frame that is looked at.
 struct frame_look {
   victim_class advised = victim_class::normal;
   frame_list list = frame_list::probation;
+  bool newest = false;      // looked at from the newest end of its list
   bool accessed = false;    // since the last look, or since it came
-  bool streamed = false;    // looks as if used once
   std::uint32_t looks = 0;  // so far, since it came or was demoted; a demoted frame starts with 1
 };
 
@@ -49,13 +57,22 @@ enum class verdict : std::uint8_t {
 
 verdict judge_frame(const frame_look&);
 
-// Most frames in protected_, of so many.
-constexpr std::uint32_t most_protected(std::uint32_t frames) { return frames - frames / 8; }
+// Frames of one device that can be evicted, by list.
+struct frame_counts {
+  std::uint32_t probation = 0;
+  std::uint32_t protected_ = 0;
+  std::uint32_t streamed = 0;
+  std::uint32_t in_use = 0;  // of the newest streamed ones: what streams were last given and brought ahead
+};
 
-// Whose oldest frame to look at next. Counts are of frames that can be evicted.
-constexpr frame_list list_to_look_at(std::uint32_t probation, std::uint32_t protected_frames) {
-  const bool too_many = protected_frames > most_protected(probation + protected_frames);
-  return probation == 0 || too_many ? frame_list::protected_ : frame_list::probation;
-}
+struct frame_place {
+  frame_list list;
+  bool newest;         // counted from the newest end
+  std::uint32_t skip;  // frames nearer to that end
+  bool operator==(const frame_place&) const = default;
+};
+
+// Which frame to look at; there is one at least. turn: how many looks there were before, on this device.
+frame_place next_to_look_at(const frame_counts&, std::uint32_t turn);
 
 }  // namespace gm
