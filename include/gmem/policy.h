@@ -9,8 +9,9 @@
  * Functions run where faults are served: in gmem's threads, in the signal handlers of touching threads (GM_FAULT_MODE
  *           "inline"), in threads that queue work; several at a time, under locks of the runtime. A function must
  *           return within microseconds; must not call gmem, allocate, lock what is held elsewhere during a call of gmem
- *           or a touch of managed memory, touch managed memory itself, or leave by an exception or longjmp. In signal
- *           handlers it has 2 KiB of stack.
+ *           or a touch of managed memory, touch managed memory itself, or leave by an exception or longjmp. In
+ *           signal handlers it runs on the stack that the handler has: a small one (gm_options.fault_mode) has to be
+ *           larger by what the function takes.
  * Structs   grow at their ends: a function gets at least the members that its gmem/policy.h names. Pointers are good
  *           until it returns.
  * Units.    page: the number of a 64 KiB page, counted from the start of the arena; block: page / 32. Times are ns of a
@@ -80,14 +81,15 @@ typedef struct gm_policy_frame {
   int32_t node;
   int32_t advised;  /* 0 to go first, 1 normal, 2 to be kept                                               */
   int32_t list;     /* 0 probation, 1 protected, 2 streamed: data that looks as if used once              */
-  int32_t newest;   /* 1: looked at as the newest of its list that is no longer in use, 0: as its oldest   */
+  int32_t newest;   /* 1: the newest of its list that is no longer in use, 0: its turn in order          */
   int32_t accessed; /* 1: used since the last look, or since it came                                       */
   uint32_t looks;   /* so far, since it came or was demoted                                                */
 } gm_policy_frame;
 
 typedef enum gm_policy_verdict {
   GM_VERDICT_EVICT,
-  GM_VERDICT_LOOK_AGAIN, /* to the end of its list. After enough looks that free nothing, frames are evicted in order */
+  GM_VERDICT_LOOK_AGAIN, /* to the end of its list; a streamed one stays in its place. After enough looks that free
+                            nothing, frames are evicted in order                                              */
   GM_VERDICT_PROMOTE,    /* to the end of the protected list                                                   */
   GM_VERDICT_DEMOTE      /* to the end of the probation list                                                   */
 } gm_policy_verdict;

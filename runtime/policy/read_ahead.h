@@ -4,9 +4,10 @@
 //
 // A stream is a run of faults in one allocation with a constant step, forwards or backwards:
 //   new --a second fault within reach: a guess--> guessed --the step again--> known, brings 1, 2, 4 .. most units ahead
-// A step of one unit is believed at the first guess. Faults may miss units that were brought in time: a fault any whole
-// number of steps ahead, as far as was brought and one more, continues the stream; one that was passed already (warps
-// come out of order) says nothing. Any other fault is another stream's: several at a time are known for an allocation.
+// A step of one unit is believed at the first guess. Where all was brought in time the next fault is one step further
+// on than that; one in between shows that less ahead would do, and halves it. One that was passed already (warps come
+// out of order) says nothing, but two of those in order are the same walk begun anew. Any other fault is another
+// stream's: several at a time are known for an allocation.
 // A stream that has been followed for a while looks as if its data were used once (streamed).
 // A pure function of the table and the touch; the table is the caller's, of fixed size, all zero at first.
 // Locking: the caller's; a few dozen compares a call.
@@ -25,6 +26,7 @@ inline constexpr std::uint32_t steps_of_streamed_data = 4;
 struct ahead_stream {
   std::uint64_t allocation = 0;  // its first unit: streams end with it
   std::uint64_t last = 0;        // the last unit touched
+  std::uint64_t late = 0;        // the last touch of what was passed, or last
   std::int64_t step = 0;         // units; 0: not guessed yet
   std::uint32_t ahead = 0;       // units that were brought ahead of last
   std::uint32_t steps = 0;       // seen in this direction, up to a few
@@ -42,6 +44,7 @@ struct ahead_touch {
   std::uint64_t first;  // units [first, last) are the allocation's
   std::uint64_t last;
   access_pattern pattern = access_pattern::unknown;
+  std::uint32_t most = most_units_ahead;  // that can be brought ahead now: what room there is
 };
 
 // To bring: units unit + step, unit + 2 * step .., count of them, all inside the allocation.

@@ -6,8 +6,8 @@ namespace {
 
 // A frame whose place this is goes when it has not been used for so many looks.
 constexpr std::uint32_t looks_at_kept = 3;
-// One look of so many is at the oldest of the streamed frames.
-constexpr std::uint32_t looks_at_oldest_streamed = 8;
+// One look of so many is where the hand is in the streamed list.
+constexpr std::uint32_t looks_a_hand = 8;
 
 // Most frames in protected_, of so many that are not streamed.
 constexpr std::uint32_t most_protected(std::uint32_t frames) { return frames - frames / 8; }
@@ -34,7 +34,7 @@ verdict judge_frame(const frame_look& f) {
 
 frame_place next_to_look_at(const frame_counts& c, std::uint32_t turn) {
   if (c.streamed > c.in_use) {
-    if (turn % looks_at_oldest_streamed == 0) return {frame_list::streamed, false, 0};
+    if (turn % looks_a_hand == 0) return {frame_list::streamed, false, turn / looks_a_hand % c.streamed};
     return {frame_list::streamed, true, c.in_use};
   }
   if (c.probation + c.protected_ == 0) return {frame_list::streamed, false, 0};

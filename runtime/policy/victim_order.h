@@ -12,7 +12,8 @@
 // used once passes through, what is used again stays, and a scan cannot flush what is hot.
 // Of streamed data the newest that is used already goes, just behind the stream's head: if the stream comes by again,
 // that is the last to be wanted, and a part of what does not fit stays where it is instead of all of it being brought
-// each time. Each eighth look is at the oldest, so that what no stream comes back to goes in the end.
+// each time. Each eighth look is at the next frame of a round through the list, so that what no stream comes back to
+// goes in the end.
 // Ideas: segmented LRU (Karedla, Love and Wherry, 1994), second chance (CLOCK; Corbato, 1968), most recently used first
 // for loops (Chou and DeWitt, 1985).
 // Pure functions: no state, no clocks, no locks.
@@ -50,7 +51,7 @@ struct frame_look {
 
 enum class verdict : std::uint8_t {
   evict,
-  look_again,  // goes to the newest end of its list
+  look_again,  // goes to the newest end of its list; streamed, it stays in its place
   promote,     // to the newest end of protected_
   demote,      // to the newest end of probation
 };

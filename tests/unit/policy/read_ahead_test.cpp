@@ -68,6 +68,11 @@ TEST_F(reading_ahead, late_faults_of_what_was_passed_change_nothing) {
   EXPECT_EQ(touch(14).count, 8U);
 }
 
+TEST_F(reading_ahead, a_walk_that_begins_anew_is_known_at_its_second_step) {
+  EXPECT_EQ(counts({10, 11, 12, 13, 14}), (numbers{0, 1, 2, 4, 8}));
+  EXPECT_EQ(counts({10, 11, 12}), (numbers{0, 16, 16}));
+}
+
 TEST_F(reading_ahead, arrays_that_are_walked_by_turns_are_streams_of_their_own) {
   numbers last;
   for (std::uint64_t i = 0; i < 6; ++i) {

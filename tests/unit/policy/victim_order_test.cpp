@@ -65,8 +65,10 @@ TEST(judge_frame, advice_counts_more_than_use) {
 TEST(next_to_look_at, streamed_data_first_but_not_what_is_in_use) {
   const frame_place newest{frame_list::streamed, true, 3};
   const frame_place oldest{frame_list::streamed, false, 0};
+  const frame_place second{frame_list::streamed, false, 1};
   EXPECT_EQ(next_to_look_at({.probation = 5, .protected_ = 5, .streamed = 4, .in_use = 3}, 1), newest);
-  EXPECT_EQ(next_to_look_at({.probation = 5, .protected_ = 5, .streamed = 4, .in_use = 3}, 8), oldest);
+  EXPECT_EQ(next_to_look_at({.probation = 5, .protected_ = 5, .streamed = 4, .in_use = 3}, 8), second);
+  EXPECT_EQ(next_to_look_at({.probation = 5, .protected_ = 5, .streamed = 4, .in_use = 3}, 32), oldest) << "and round";
   EXPECT_EQ(next_to_look_at({.probation = 5, .streamed = 3, .in_use = 3}, 1).list, frame_list::probation);
   EXPECT_EQ(next_to_look_at({.streamed = 3, .in_use = 3}, 1), oldest) << "there is no other";
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// bring_plan.h - what a device's fault brings: of its own block, and ahead of it.
+//
+//   single pages by a constant step -> the page, and pages ahead                (read_ahead.h, unit: a page)
+//   else blocks in order            -> the block whole, and whole blocks ahead  (read_ahead.h, unit: a block)
+//   else                            -> what is dense around the page            (density.h)
+// Each of the answers is put to the program's policy (policy_table.h), and what is brought ahead stays in the fault's
+// allocation. Whoever carries it out leaves away what is there already, or has no room: the first entry is what was
+// asked for, the others are in the order in which they will be wanted.
+// A pure function of the streams and the fault, but for the program's policy. Streams are the caller's: one set a
+// device, all zero at first, guarded by the caller's lock.
+#pragma once
+
+#include "policy/density.h"
+#include "policy/policy_table.h"
+#include "policy/read_ahead.h"
+
+namespace gm {
+
+struct device_streams {
+  ahead_table blocks;
+  ahead_table pages;
+};
+
+struct device_fault {
+  unsigned node = 1;
+  page_index page;  // one of those asked for, the lowest
+  bool write = false;
+  page_index first;  // pages [first, last) are the allocation's
+  page_index last;
+  block_fill block;  // masks of the fault's block; allocated is the allocation's part of it
+  advice told = {};
+  std::uint32_t most_blocks_ahead = most_units_ahead;  // there is room for
+};
+
+struct bring_plan {
+  static constexpr unsigned most = 1 + most_units_ahead_of_policy;
+  struct entry {
+    block_index block;
+    page_mask pages = no_pages;
+  };
+  entry entries[most];
+  unsigned count = 0;
+  bool streamed = false;  // the frames are of data that looks as if used once
+};
+
+bring_plan plan_fault(device_streams&, const device_fault&);
+
+// How many frames streams are in now or have had brought ahead, at most so many each: for frame_counts::in_use.
+std::uint32_t frames_in_use(const device_streams&, std::uint32_t most_a_stream);
+
+}  // namespace gm
