@@ -17,6 +17,11 @@ inline bool fault_takes_block(const advice& a) {
   return a.pattern != access_pattern::random && (a.pattern == access_pattern::sequential || (a.accessed_by & 1u) != 0);
 }
 
+// The node that the program prefers, or -1.
+inline int preferred_node_of(const advice& a) {
+  return a.preferred_node < 0 ? -1 : static_cast<unsigned char>(a.preferred_node);
+}
+
 // A node that has no copy of a page wants to read or write it.
 struct placement_question {
   advice told = {};
@@ -38,7 +43,7 @@ struct placement_answer {
 inline placement_answer place_page(const placement_question& q) {
   const placement_answer here{q.node, !q.write && q.valid_nodes != 0};
   if (!q.remote_possible || (q.told.read_mostly && !q.write)) return here;
-  const int preferred = q.told.preferred_node;
+  const int preferred = preferred_node_of(q.told);
   if (preferred >= 0 && static_cast<unsigned>(preferred) != q.node) {
     const bool there = (q.valid_nodes >> preferred & 1U) != 0;
     if (there || q.valid_nodes == 0) return {static_cast<unsigned>(preferred), false};

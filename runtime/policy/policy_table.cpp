@@ -45,7 +45,7 @@ gm_policy_advice to_c(const advice& a) {
   c.cold = a.cold;
   c.sequential = a.pattern == access_pattern::sequential;
   c.random = a.pattern == access_pattern::random;
-  c.preferred_node = a.preferred_node;
+  c.preferred_node = preferred_node_of(a);
   c.accessed_by = a.accessed_by;
   return c;
 }
