@@ -113,7 +113,7 @@ typedef enum gm_policy_how {
 } gm_policy_how;
 
 typedef struct gm_policy_treatment {
-  gm_policy_how how;
+  int32_t how; /* a gm_policy_how */
   int32_t node;
   uint64_t until_ns;
 } gm_policy_treatment;
@@ -138,13 +138,14 @@ typedef struct gm_policy_place {
 /* ---- The table ------------------------------------------------------------------------------------------------- */
 
 /* A sized struct: set size to sizeof(gm_policy). A function that is NULL leaves the built-in answer. The last argument
- * of each holds the built-in answer, and afterwards the program's. */
+ * of each holds the built-in answer, and afterwards the program's; verdict is a gm_policy_verdict. An answer that is
+ * none of its enumeration, or a node that is not there, leaves the built-in one. */
 typedef struct gm_policy {
   size_t size;
   void* context; /* the first argument of each */
   void (*fault_pages)(void* context, const gm_policy_fault* fault, uint32_t* pages);
   void (*read_ahead)(void* context, const gm_policy_touch* touch, gm_policy_ahead* ahead);
-  void (*victim)(void* context, const gm_policy_frame* frame, gm_policy_verdict* verdict);
+  void (*victim)(void* context, const gm_policy_frame* frame, int32_t* verdict);
   void (*movement)(void* context, const gm_policy_movement* movement, gm_policy_treatment* treatment);
   void (*placement)(void* context, const gm_policy_wish* wish, gm_policy_place* place);
 } gm_policy;

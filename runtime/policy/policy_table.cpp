@@ -153,7 +153,7 @@ verdict policy_table::victim(const victim_question& q, verdict built_in) {
         .accessed = q.frame.accessed,
         .looks = q.frame.looks,
     };
-    auto answer = static_cast<gm_policy_verdict>(built_in);
+    auto answer = static_cast<std::int32_t>(built_in);
     table.victim(table.context, &frame, &answer);
     if (answer >= GM_VERDICT_EVICT && answer <= GM_VERDICT_DEMOTE) built_in = static_cast<verdict>(answer);
   });
@@ -175,7 +175,7 @@ thrash_answer policy_table::movement(const gm::movement& m, unsigned nodes, thra
         .reserved = 0,
         .now_ns = m.now_ns,
     };
-    gm_policy_treatment answer{static_cast<gm_policy_how>(built_in.how), static_cast<std::int32_t>(built_in.node),
+    gm_policy_treatment answer{static_cast<std::int32_t>(built_in.how), static_cast<std::int32_t>(built_in.node),
                                built_in.until_ns};
     table.movement(table.context, &c, &answer);
     if (answer.how < GM_TREAT_NORMAL || answer.how > GM_TREAT_REMOTE || !is_node(answer.node, nodes)) return;

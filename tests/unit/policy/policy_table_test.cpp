@@ -18,6 +18,7 @@ namespace {
 class policies : public testing::Test {
  protected:
   policies() { wanted.size = sizeof wanted; }
+  ~policies() override { EXPECT_EQ(table.set(nullptr), status::ok); }
   void set() { ASSERT_EQ(table.set(&wanted), status::ok) << last_error(); }
 
   policy_table table;
@@ -84,11 +85,11 @@ TEST_F(policies, reading_ahead_ends_with_the_allocation_and_with_a_bound) {
 }
 
 TEST_F(policies, answers_that_are_none_are_ignored) {
-  wanted.victim = [](void*, const gm_policy_frame* frame, gm_policy_verdict* verdict) {
-    *verdict = static_cast<gm_policy_verdict>(frame->looks);
+  wanted.victim = [](void*, const gm_policy_frame* frame, std::int32_t* verdict) {
+    *verdict = static_cast<std::int32_t>(frame->looks);
   };
   wanted.movement = [](void*, const gm_policy_movement* m, gm_policy_treatment* t) {
-    *t = {static_cast<gm_policy_how>(m->block), static_cast<int>(m->now_ns), ~std::uint64_t{0}};
+    *t = {static_cast<std::int32_t>(m->block), static_cast<int>(m->now_ns), ~std::uint64_t{0}};
   };
   wanted.placement = [](void*, const gm_policy_wish* wish, gm_policy_place* place) {
     *place = {static_cast<int>(wish->page), 1};
@@ -124,7 +125,7 @@ TEST_F(policies, answers_that_are_none_are_ignored) {
 TEST_F(policies, come_back_as_they_were_set) {
   int context = 0;
   wanted.context = &context;
-  wanted.victim = [](void*, const gm_policy_frame*, gm_policy_verdict*) {};
+  wanted.victim = [](void*, const gm_policy_frame*, std::int32_t*) {};
   set();
   gm_policy now{};
   now.size = sizeof now;
@@ -138,7 +139,7 @@ TEST_F(policies, come_back_as_they_were_set) {
 
 TEST_F(policies, of_another_size_count_as_far_as_they_go) {
   wanted.fault_pages = [](void*, const gm_policy_fault*, std::uint32_t* pages) { *pages = 0; };
-  wanted.victim = [](void*, const gm_policy_frame*, gm_policy_verdict* v) { *v = GM_VERDICT_DEMOTE; };
+  wanted.victim = [](void*, const gm_policy_frame*, std::int32_t* v) { *v = GM_VERDICT_DEMOTE; };
   wanted.size = offsetof(gm_policy, read_ahead);
   set();
   EXPECT_EQ(table.pages(fault, 0xff), 0x8U);
