@@ -9,7 +9,7 @@
 //   to be zero. Who entered later has seen the new pointer; the other count was zero when the setter before had ended.
 // Locking: rank policy, by setters only, held while askers are waited for: nothing else is taken under it. Askers may
 // hold any lock, and be in signal handlers. Nothing here allocates save setting.
-// A table is never destroyed; what was set last stays until then, or until nothing is set.
+// What was set last is kept for good: the process's table is never destroyed.
 #pragma once
 
 #include <atomic>
