@@ -60,7 +60,10 @@ done
 # The public headers need nothing that was not installed.
 for header in "$work"/first/include/gmem/*; do
   case $header in
-    *.h) echo "#include \"$header\"" | "$cc" -std=c11 -pedantic-errors -Wall -Werror -fsyntax-only -x c - ;;
+    *.h)
+      echo "#include \"$header\"" |
+        "$cc" -std=c11 -I "$work/first/include" -pedantic-errors -Wall -Werror -fsyntax-only -x c -
+      ;;
   esac
   echo "#include \"$header\"" | "$cxx" -std=c++20 -I "$work/first/include" -Wall -Werror -fsyntax-only -x c++ -
 done
