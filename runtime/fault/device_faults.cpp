@@ -148,7 +148,8 @@ bool device_faults::take_requests() {
     waiting_.push_back({.page = request & 0xffffffffu,
                         .scopes = std::uint64_t{1} << scope,
                         .since_ns = now,
-                        .write = (request >> GM_REQUEST_WRITE_SHIFT & 1) != 0});
+                        .write = (request >> GM_REQUEST_WRITE_SHIFT & 1) != 0,
+                        .planned = false});
   });
   if (came == 0) return false;
   vm_.stats.node[device_.node].faults.add(came);
@@ -159,6 +160,7 @@ bool device_faults::take_requests() {
     if (kept != 0 && waiting_[kept - 1].page == r.page) {
       waiting_[kept - 1].scopes |= r.scopes;
       waiting_[kept - 1].write = waiting_[kept - 1].write || r.write;
+      waiting_[kept - 1].planned = waiting_[kept - 1].planned && r.planned;
     } else {
       waiting_[kept++] = r;
     }
@@ -175,13 +177,22 @@ bool device_faults::serve() {
   for (std::size_t first = 0; first < waiting_.size();) {
     const block_index index = block_of(page_index{waiting_[first].page});
     wanted_pages wanted;
+    wanted_pages fresh;
     std::size_t end = first;
     for (; end < waiting_.size() && block_of(page_index{waiting_[end].page}) == index; ++end) {
       const page_mask page = one_page(page_in_block({waiting_[end].page}));
       wanted.pages |= page;
+      if (!waiting_[end].planned) fresh.pages |= page;
+      waiting_[end].planned = true;
       if (waiting_[end].write) wanted.to_write |= page;
     }
+    if (block* b = vm_.table.find(index); b != nullptr && fresh.pages != no_pages) {
+      fresh.to_write = wanted.to_write & fresh.pages;
+      plan(index, *b, fresh);
+      wanted.along = fresh.along;
+    }
     const page_mask served = serve_block(index, wanted);
+    bring_ahead();
     for (std::size_t i = first; i < end; ++i)
       if ((served & one_page(page_in_block({waiting_[i].page}))) == no_pages) waiting_[kept++] = waiting_[i];
     first = end;
@@ -233,10 +244,8 @@ bool device_faults::has_place(block_index index, block& b) {
   if (!has_frame) {
     const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
     reclaimer_.look();
-    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) {
-      starved_ = true;
+    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok)
       return false;
-    }
   }
   lock_guard no_frame_changes(device_.pieces);
   std::uint64_t address = 0;
@@ -255,7 +264,10 @@ bool device_faults::has_place(block_index index, block& b) {
 page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   block* b = vm_.table.find(index);
   if (b == nullptr) return wanted.pages;
-  if (!has_place(index, *b)) return no_pages;
+  if (!has_place(index, *b)) {
+    starved_ = starved_ || wanted.pages != no_pages;
+    return no_pages;
+  }
   begun_work begun;
   page_mask served = no_pages;
   {
@@ -285,21 +297,45 @@ page_mask device_faults::take_from_others_locked(block_index index, block& b, wa
   return in_use;
 }
 
-page_mask device_faults::window_locked(block_index index, const block& b, page_mask wanted) {
-  if (b.leases != 0) return wanted;
-  const auto touched = static_cast<unsigned>(std::countr_zero(wanted));
-  const page_index page{first_page(index).value + touched};
-  const page_mask own = same_allocation(b, touched);
-  const auto first = static_cast<unsigned>(std::countr_zero(own));
-  const std::uint64_t base = first_page(index).value;
-  const fault_window window = streams_.next({.page = page,
-                                             .first = {base + first},
-                                             .last = {base + first + count_pages(own)},
-                                             .begins = (b.starts & one_page(first)) != 0,
-                                             .pattern = vm_.advices.at(page).pattern});
-  const page_mask near =
-      pages_between(page_in_block(window.first), static_cast<unsigned>(window.last.value - base)) & own;
-  return wanted | (near & vm_.leases.on_demand(device_.node, index));
+// Of the pages that nobody has asked for, those that are in nobody's way.
+page_mask device_faults::along_locked(block_index index, const block& b, page_mask wanted, page_mask along) const {
+  const unsigned node = device_.node;
+  if (b.leases != 0 || (along & ~wanted) == no_pages) return no_pages;
+  page_mask pages = along & ~wanted & ~b.node(node).valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
+  pages &= vm_.leases.on_demand(node, index);
+  pages &= ~unreachable_locked(vm_, b, node, pages);
+  return pages & ~held_by_kernels_locked(vm_, index, pages, node, true);
+}
+
+// What policy would bring with a request that has just come.
+void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
+  const page_index page{first_page(index).value + static_cast<unsigned>(std::countr_zero(wanted.pages))};
+  const page_range range = vm_.leases.on_demand_around(device_.node, page);
+  device_fault fault{.node = device_.node,
+                     .page = page,
+                     .write = (wanted.to_write & one_page(page_in_block(page))) != no_pages,
+                     .first = range.begin,
+                     .last = range.end,
+                     .block = {},
+                     .told = vm_.advices.at(page)};
+  {
+    block_guard guard(b.lock);
+    const page_mask own = pages_touched({offset_of(range.begin), offset_of(range.end)}, index);
+    fault.block = {.present = b.node(device_.node).valid | b.busy.load(std::memory_order_relaxed),
+                   .requested = wanted.pages & own,
+                   .allocated = own & b.allocated,
+                   .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
+  }
+  if ((fault.block.requested & ~fault.block.present) == no_pages) return;
+  fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);
+  ahead_ = plan_fault(streams_, fault);
+  if (ahead_.count != 0 && ahead_.entries[0].block == index) wanted.along = ahead_.entries[0].pages;
+}
+
+void device_faults::bring_ahead() {
+  for (unsigned i = 1; i < ahead_.count && device_.pool.free_frames() != 0; ++i)
+    (void)serve_block(ahead_.entries[i].block, {.along = ahead_.entries[i].pages});
+  ahead_.count = 0;
 }
 
 page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_pages wanted, begun_work& begun) {
@@ -329,7 +365,8 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   }
 
   const page_mask absent = wanted.pages & ~here.valid;
-  if (absent == no_pages) return served;
+  const page_mask along = along_locked(index, b, wanted.pages, wanted.along);
+  if ((absent | along) == no_pages) return served;
   if (const page_mask far = unreachable_locked(vm_, b, node, absent); far != no_pages) {
     unsigned source = 1;
     while ((b.node(source).valid & far) == no_pages) ++source;
@@ -342,10 +379,7 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
     }
     return served;
   }
-  page_mask pages =
-      window_locked(index, b, absent) & ~here.valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
-  pages &= ~unreachable_locked(vm_, b, node, pages);
-  pages &= ~held_by_kernels_locked(vm_, index, pages & ~absent, node, true) | absent;
+  const page_mask pages = absent | along;
   begun.moving = moves_.take(true);
   if (begun.moving == nullptr) return served;
   const move_request request{.destination = node,

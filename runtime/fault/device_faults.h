@@ -11,8 +11,8 @@
 //       no frame                      -> one is taken; without free ones the reclaimer is asked, later
 //       valid here                    -> others lose it when it is to be written; shown
 //       only on a device that this one cannot copy from -> a move to the host, later
-//       else                          -> a move here, with the pages that are likely to be wanted next, which shows
-//       them
+//       else                          -> a move here, with the pages that policy takes along (policy/bring_plan.h),
+//                                        which shows them; blocks further on are brought as far as frames are free
 //   4 the kernel sees the entry change, and goes on
 // "Later" means with the next round: the thread goes round while anything waits or kernels may ask, and sleeps when
 // there is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait
@@ -33,7 +33,7 @@
 #include "migrate/access_map.h"
 #include "migrate/move.h"
 #include "platform/thread.h"
-#include "policy/fault_window.h"
+#include "policy/bring_plan.h"
 #include "vm/vm_object.h"
 
 namespace gm {
@@ -65,10 +65,12 @@ class device_faults {
     std::uint64_t scopes;    // one bit each
     std::uint64_t since_ns;  // when it came
     bool write;
+    bool planned;  // what comes along with it has been thought of
   };
   struct wanted_pages {
     page_mask pages = no_pages;
     page_mask to_write = no_pages;
+    page_mask along = no_pages;  // nobody has asked for these: they are left away where anything is in the way
   };
   struct begun_work;
 
@@ -79,7 +81,9 @@ class device_faults {
   page_mask serve_block_locked(block_index, block&, wanted_pages, begun_work&);
   page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
   bool has_place(block_index, block&);
-  page_mask window_locked(block_index, const block&, page_mask wanted);
+  void plan(block_index, block&, wanted_pages&);
+  void bring_ahead();
+  page_mask along_locked(block_index, const block&, page_mask wanted, page_mask along) const;
   void give_up_stuck(std::uint64_t now);
   void give_up_on(std::uint64_t scopes, status, const char* why);
   std::uint64_t scopes_over(block_index, page_mask);
@@ -91,7 +95,8 @@ class device_faults {
   access_map map_;
   reclaimer reclaimer_;
   thread thread_;
-  fault_streams streams_;
+  device_streams streams_{};  // of the thread alone, as is the plan
+  bring_plan ahead_{};        // what to bring before it is asked for, from the second entry on
   event work_;
   std::atomic<bool> stopping_{false};
   std::vector<posted_page> waiting_;  // sorted by page

@@ -276,6 +276,16 @@ page_mask lease_table::on_demand(unsigned node, block_index index) const {
   return pages;
 }
 
+page_range lease_table::on_demand_around(unsigned node, page_index page) const {
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (l->node != node || l->state == lease_state::released) continue;
+    for (const leased_range& range : l->ranges)
+      if (range.on_demand && range.pages().begin <= page && page < range.pages().end) return range.pages();
+  }
+  return {page, page};
+}
+
 bool lease_table::frames_held_elsewhere(unsigned node, const device::stream* stream) const {
   lock_guard guard(lock_);
   for (const lease* l = first_; l != nullptr; l = l->next)

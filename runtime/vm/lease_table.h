@@ -111,6 +111,8 @@ class lease_table {
   room room_on(unsigned node, thread_id) const;
   // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will.
   page_mask on_demand(unsigned node, block_index) const;
+  // The pages around this one that an on-demand lease on the node covers; none: {page, page}.
+  page_range on_demand_around(unsigned node, page_index) const;
   // Does a lease that gathered frames on the node hold them, whose work cannot be behind that stream's?
   bool frames_held_elsewhere(unsigned node, const device::stream*) const;
   // Is there an open lease over any page of the range?
