@@ -2,8 +2,12 @@
 #include "evict/reclaimer.h"
 
 #include <algorithm>
+#include <new>
 
 #include "evict/room.h"
+#include "migrate/access_map.h"
+#include "policy/policy_table.h"
+#include "policy/victim_order.h"
 
 namespace gm {
 namespace {
@@ -15,9 +19,16 @@ constexpr std::uint32_t most_free = 64;
 // Enough for some requests beside those that are being served; of few frames, few.
 std::uint32_t reclaimer::low() const { return std::clamp<std::uint32_t>(device_.pool.capacity() / 16, 1, most_free); }
 
-status reclaimer::start() {
+status reclaimer::start() try {
+  const std::size_t most = device_.pool.capacity();
+  owners_.reserve(most);
+  marked_.reserve(most);
+  runs_.reserve(most);
+  resets_.reserve(most);
   return thread_.start(
       "gmem-reclaim", any_cpu, [](void* self) { static_cast<reclaimer*>(self)->work(); }, this);
+} catch (const std::bad_alloc&) {
+  return fail(status::no_memory, "no memory to keep frames free");
 }
 
 void reclaimer::stop() {
@@ -27,6 +38,93 @@ void reclaimer::stop() {
   thread_.join();
 }
 
+// Whether kernels have touched anything of the blocks on demand. False: it could not be read, and nothing is known.
+bool reclaimer::read_marks() {
+  access_map* map = vm_.map(device_.node);
+  owners_.resize(owners_.capacity());
+  owners_.resize(device_.pool.owners_on_demand(owners_.data(), owners_.size()));
+  std::sort(owners_.begin(), owners_.end());
+  runs_.clear();
+  for (std::size_t i = 0; i < owners_.size(); ++i) {
+    const std::uint64_t at = map->accessed_address(owners_[i]);
+    if (!runs_.empty() && runs_.back().source + runs_.back().bytes == at) {
+      runs_.back().bytes += pages_per_block;
+    } else {
+      const auto to = reinterpret_cast<std::uint64_t>(map->marks() + i * pages_per_block);
+      runs_.push_back({to, at, pages_per_block, device::direction::device_to_host});
+    }
+  }
+  const device::backend_table& api = *device_.api;
+  std::atomic<int> result{-1};
+  const auto done = [](void* argument, gm_status how) {
+    auto* to = static_cast<std::atomic<int>*>(argument);
+    to->store(how);
+    to->notify_all();
+  };
+  if (owners_.empty() || api.transfer(device_.to_map, nullptr, 0, runs_.data(), runs_.size(), done, &result, nullptr) != GM_OK)
+    return false;
+  result.wait(-1);
+  if (result.load() != GM_OK) return false;
+  marked_.clear();
+  for (std::size_t i = 0; i < owners_.size(); ++i) {
+    const std::uint8_t* marks = map->marks() + i * pages_per_block;
+    marked_.push_back(std::any_of(marks, marks + pages_per_block, [](std::uint8_t m) { return m != 0; }) ? 1 : 0);
+  }
+  return true;
+}
+
+bool reclaimer::is_marked(block_index index) const {
+  const auto found = std::lower_bound(owners_.begin(), owners_.end(), index);
+  // What has come since is in use.
+  return found == owners_.end() || *found != index || marked_[static_cast<std::size_t>(found - owners_.begin())] != 0;
+}
+
+// Puts so many frames where eviction takes from first.
+void reclaimer::choose_victims(std::uint32_t frames) {
+  while (frames != 0 && device_.pool.choose_idle()) --frames;
+  if (frames == 0 || !read_marks()) return;
+  const access_map* map = vm_.map(device_.node);
+  const std::size_t enough_looks = std::size_t{4} * device_.pool.capacity();
+  resets_.clear();
+  for (std::size_t look = 0; frames != 0; ++look) {
+    frame_counts counts = device_.pool.on_demand();
+    if (counts.probation + counts.protected_ + counts.streamed == 0) break;
+    counts.in_use = std::min(streams_use_.load(std::memory_order_relaxed), counts.streamed);
+    const frame_place place = next_to_look_at(counts, turn_++);
+    frame_at_place there{};
+    if (!device_.pool.at(place, there)) break;
+    const frame_look seen{.advised = victim_class_of(vm_.advices.at(first_page(there.owner)), device_.node),
+                          .list = place.list,
+                          .newest = place.newest,
+                          .accessed = is_marked(there.owner),
+                          .looks = there.looks};
+    const victim_question question{.page = first_page(there.owner), .node = device_.node, .frame = seen};
+    const verdict what = the_policy().victim(question, judge_frame(seen));
+    if (what == verdict::evict || look >= enough_looks) {
+      device_.pool.choose(there);
+      --frames;
+      continue;
+    }
+    if (seen.accessed && resets_.size() < resets_.capacity()) {
+      resets_.push_back({map->accessed_address(there.owner), pages_per_block, 0});
+      if (const auto found = std::lower_bound(owners_.begin(), owners_.end(), there.owner);
+          found != owners_.end() && *found == there.owner)
+        marked_[static_cast<std::size_t>(found - owners_.begin())] = 0;
+    }
+    if (what == verdict::promote)
+      device_.pool.move_to(there, frame_list::protected_, there.looks + 1);
+    else if (what == verdict::demote)
+      device_.pool.move_to(there, frame_list::probation, 1);
+    else if (place.list == frame_list::streamed)
+      device_.pool.looked_at(there);
+    else
+      device_.pool.move_to(there, place.list, there.looks + 1);
+  }
+  // Lost marks do no harm, and nor does a reset that is refused.
+  if (!resets_.empty())
+    (void)device_.api->transfer(device_.to_map, resets_.data(), resets_.size(), nullptr, 0, nullptr, nullptr, nullptr);
+}
+
 void reclaimer::work() {
   for (std::uint32_t seen = wanted_.now(); !stopping_.load(); wanted_.wait_past(seen)) {
     seen = wanted_.now();
@@ -34,6 +132,7 @@ void reclaimer::work() {
     if (free >= low()) continue;
     lock_guard admitted(device_.admission);
     const std::uint32_t target = std::min(high(), device_.pool.capacity());
+    choose_victims(target - std::min(free, target));
     if (evict_some(vm_, moves_, device_, target - std::min(free, target)) != 0)
       successes_.fetch_add(1, std::memory_order_release);
     else

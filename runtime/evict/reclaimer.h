@@ -2,14 +2,16 @@
 // reclaimer.h - a thread that keeps some frames of one device free while kernels fetch their own pages, so that serving
 // them waits for no write-back.
 //
-// It evicts when fewer than low() frames are free, until high() are, and sleeps otherwise. ask() is for whoever finds
-// none. What is evicted is what make_room() would evict, save that frames whose pages kernels have touched since the
-// last look get a second chance: their marks are read from the device and reset (access_map.h).
+// It evicts when fewer than low() frames are free, until high() are, and sleeps otherwise. look() is for whoever takes
+// frames. What goes is judged by policy (policy/victim_order.h), from what kernels have touched since the last look:
+// their marks are read from the device, all at once, and those of frames that were looked at reset. What is chosen is
+// put where make_room() looks first.
 // Locking: takes the device's admission lock while it evicts. Threads: one of its own; all else any.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -28,6 +30,8 @@ class reclaimer {
   status start();
   void stop();
 
+  // Of the newest streamed frames, so many are in use by the streams.
+  void streams_use(std::uint32_t frames) { streams_use_.store(frames, std::memory_order_relaxed); }
   // Frames are wanted, or may soon be.
   void look() {
     if (device_.pool.free_frames() < low()) wanted_.happened();
@@ -40,6 +44,9 @@ class reclaimer {
 
  private:
   void work();
+  void choose_victims(std::uint32_t frames);
+  bool read_marks();
+  bool is_marked(block_index) const;
 
   vm_object& vm_;
   move_pool& moves_;
@@ -47,6 +54,13 @@ class reclaimer {
   thread thread_;
   event wanted_;
   std::atomic<bool> stopping_{false};
+  std::atomic<std::uint32_t> streams_use_{0};
+  // Of the thread alone.
+  std::vector<block_index> owners_;  // sorted; blocks whose marks were read
+  std::vector<std::uint8_t> marked_;  // for each: whether any page was touched
+  std::vector<device::copy_run> runs_;
+  std::vector<device::fill_run> resets_;
+  std::uint32_t turn_ = 0;
   std::atomic<std::uint64_t> successes_{0};
   std::atomic<std::uint64_t> failures_{0};
 };

@@ -193,6 +193,7 @@ bool device_faults::serve() {
     }
     const page_mask served = serve_block(index, wanted);
     bring_ahead();
+    streamed_ = false;
     for (std::size_t i = first; i < end; ++i)
       if ((served & one_page(page_in_block({waiting_[i].page}))) == no_pages) waiting_[kept++] = waiting_[i];
     first = end;
@@ -273,6 +274,8 @@ page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   {
     block_guard guard(b->lock);
     served = serve_block_locked(index, *b, wanted, begun);
+    if (begun.showing != nullptr || begun.moving != nullptr)
+      device_.pool.used_on_demand(b->node(device_.node).frame(), streamed_);
   }
   if (begun.taking != nullptr) (void)submit_remapping(begun.taking);
   if (begun.showing != nullptr && submit_remapping(begun.showing) != status::ok) served = no_pages;
@@ -329,6 +332,8 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
   if ((fault.block.requested & ~fault.block.present) == no_pages) return;
   fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);
   ahead_ = plan_fault(streams_, fault);
+  streamed_ = ahead_.streamed;
+  reclaimer_.streams_use(frames_in_use(streams_, most_units_ahead));
   if (ahead_.count != 0 && ahead_.entries[0].block == index) wanted.along = ahead_.entries[0].pages;
 }
 

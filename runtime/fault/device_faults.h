@@ -96,6 +96,7 @@ class device_faults {
   reclaimer reclaimer_;
   thread thread_;
   device_streams streams_{};  // of the thread alone, as is the plan
+  bool streamed_ = false;     // what is being served looks as if used once
   bring_plan ahead_{};        // what to bring before it is asked for, from the second entry on
   event work_;
   std::atomic<bool> stopping_{false};

@@ -24,10 +24,24 @@ std::uint32_t frame_pool::free_frames() const {
   return free_;
 }
 
-void frame_pool::append_locked(frame_index frame, victim_class which) {
-  list& to = lists_[static_cast<unsigned>(which)];
+frame_pool::list_number frame_pool::number_of(victim_class which) {
+  if (which == victim_class::cold) return cold_list;
+  return which == victim_class::kept ? kept_list : normal_list;
+}
+
+frame_pool::list_number frame_pool::number_of(frame_list which) {
+  if (which == frame_list::streamed) return streamed_list;
+  return which == frame_list::protected_ ? protected_list : probation_list;
+}
+
+void frame_pool::append_locked(frame_index frame, list_number which) {
+  list& to = lists_[which];
   slot& s = slots_[frame];
-  s.list = static_cast<unsigned>(which) & 3u;
+  s.list = which;
+  s.used = ++clock_;
+  s.chosen = false;
+  s.looks = 0;
+  ++sizes_[which];
   s.previous = to.newest;
   s.next = no_frame;
   (to.newest != no_frame ? slots_[to.newest].next : to.oldest) = frame;
@@ -37,6 +51,7 @@ void frame_pool::append_locked(frame_index frame, victim_class which) {
 void frame_pool::remove_locked(frame_index frame) {
   slot& s = slots_[frame];
   list& from = lists_[s.list];
+  --sizes_[s.list];
   (s.previous != no_frame ? slots_[s.previous].next : from.oldest) = s.next;
   (s.next != no_frame ? slots_[s.next].previous : from.newest) = s.previous;
 }
@@ -50,8 +65,8 @@ bool frame_pool::take(const piece& made, victim_class which, frame_index* frames
     first_free_ = s.next;
     s.owner = static_cast<std::uint32_t>(made.first.value) + i;
     s.piece_first = static_cast<std::uint32_t>(made.first.value);
-    s.piece_blocks = made.blocks & 0x3fffffffu;
-    append_locked(frame, which);
+    s.piece_blocks = made.blocks;
+    append_locked(frame, number_of(which));
     frames[i] = frame;
   }
   free_ -= made.blocks;
@@ -75,17 +90,90 @@ void frame_pool::touch(const frame_index* frames, const victim_class* classes, s
   for (std::size_t i = 0; i < count; ++i) {
     if (slots_[frames[i]].owner == no_block) continue;
     remove_locked(frames[i]);
-    append_locked(frames[i], classes[i]);
+    append_locked(frames[i], number_of(classes[i]));
   }
+}
+
+void frame_pool::used_on_demand(frame_index frame, bool streamed) {
+  lock_guard guard(lock_);
+  slot& s = slots_[frame];
+  if (s.owner == no_block || (s.list != normal_list && !s.chosen)) return;
+  const bool was_chosen = s.chosen;
+  remove_locked(frame);
+  append_locked(frame, streamed ? streamed_list : probation_list);
+  if (was_chosen) s.looks = 1;
+}
+
+frame_counts frame_pool::on_demand() const {
+  lock_guard guard(lock_);
+  return {sizes_[probation_list], sizes_[protected_list], sizes_[streamed_list], 0};
+}
+
+std::size_t frame_pool::owners_on_demand(block_index* owners, std::size_t most) const {
+  lock_guard guard(lock_);
+  std::size_t count = 0;
+  for (const list_number which : {probation_list, protected_list, streamed_list})
+    for (frame_index f = lists_[which].oldest; f != no_frame && count < most; f = slots_[f].next)
+      owners[count++] = {slots_[f].owner};
+  return count;
+}
+
+bool frame_pool::at(const frame_place& place, frame_at_place& result) const {
+  lock_guard guard(lock_);
+  const list& in = lists_[number_of(place.list)];
+  frame_index f = place.newest ? in.newest : in.oldest;
+  for (std::uint32_t i = 0; i < place.skip && f != no_frame; ++i) f = place.newest ? slots_[f].previous : slots_[f].next;
+  if (f == no_frame) return false;
+  result = {f, {slots_[f].owner}, slots_[f].looks};
+  return true;
+}
+
+bool frame_pool::is_on_demand_locked(const frame_at_place& there) const {
+  const slot& s = slots_[there.frame];
+  return s.owner == there.owner.value && s.list >= streamed_list && s.list <= protected_list;
+}
+
+void frame_pool::looked_at(const frame_at_place& there) {
+  lock_guard guard(lock_);
+  slot& s = slots_[there.frame];
+  if (is_on_demand_locked(there) && s.looks < 255) ++s.looks;
+}
+
+void frame_pool::move_to(const frame_at_place& there, frame_list to, std::uint32_t looks) {
+  lock_guard guard(lock_);
+  if (!is_on_demand_locked(there)) return;
+  remove_locked(there.frame);
+  append_locked(there.frame, number_of(to));
+  slots_[there.frame].looks = static_cast<std::uint8_t>(looks < 255 ? looks : 255);
+}
+
+void frame_pool::choose(const frame_at_place& there) {
+  lock_guard guard(lock_);
+  if (!is_on_demand_locked(there)) return;
+  remove_locked(there.frame);
+  append_locked(there.frame, cold_list);
+  slots_[there.frame].chosen = true;
+}
+
+bool frame_pool::choose_idle() {
+  lock_guard guard(lock_);
+  const frame_index frame = lists_[normal_list].oldest;
+  if (frame == no_frame || clock_ - slots_[frame].used <= capacity_ || slots_[frame].piece_blocks != 1) return false;
+  remove_locked(frame);
+  append_locked(frame, cold_list);
+  slots_[frame].chosen = true;
+  return true;
 }
 
 void frame_pool::make_cold(frame_index frame) {
   lock_guard guard(lock_);
   if (slots_[frame].owner == no_block) return;
   remove_locked(frame);
-  list& to = lists_[static_cast<unsigned>(victim_class::cold)];
+  list& to = lists_[cold_list];
   slot& s = slots_[frame];
-  s.list = static_cast<unsigned>(victim_class::cold);
+  s.list = cold_list;
+  s.chosen = false;
+  ++sizes_[cold_list];
   s.next = to.oldest;
   s.previous = no_frame;
   (to.oldest != no_frame ? slots_[to.oldest].previous : to.newest) = frame;

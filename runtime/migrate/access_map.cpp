@@ -58,6 +58,7 @@ status access_map::create() {
   status s = device::check_device(api, api.table_extend(device_.handle, control_, sizeof(gm_map_control)),
                                   "memory for an access map");
   std::uint64_t ring_address = 0;
+  const std::uint64_t marks_bytes = std::uint64_t{device_.pool.capacity()} * pages_per_block;
   if (s == status::ok)
     s = device::check_device(
         api, api.mailbox_create(device_.handle, ring_bytes + pins_bytes + marks_bytes, &mailbox_, &ring_address),
@@ -85,8 +86,9 @@ status access_map::write(const device::word_write* words, std::size_t count, dev
 }
 
 status access_map::extend(byte_range range) const {
-  const std::uint64_t first = page_of(range.begin).value;
-  const std::uint64_t count = page_of(range.end + page_bytes - 1).value - first;
+  // Whole blocks: what is read of the tables is read a block at a time.
+  const std::uint64_t first = first_page(block_of(range.begin)).value;
+  const std::uint64_t count = round_up(page_of(range.end + page_bytes - 1).value, pages_per_block) - first;
   const device::backend_table& api = *device_.api;
   const struct {
     std::uint64_t table;

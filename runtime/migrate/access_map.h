@@ -114,8 +114,8 @@ class access_map {
   std::uint64_t pins_address(block_index index) const { return pins_ + first_page(index).value * 4; }
   std::uint64_t accessed_address(block_index index) const { return accessed_ + first_page(index).value; }
   std::uint64_t metadata_bytes() const { return ring_slots * 8 + sizeof *this; }
-  // Host memory that the device copies to; for evict/second_chance.h.
-  static constexpr std::uint64_t marks_bytes = 64 * pages_per_block;
+  // Host memory that the device copies to; for evict/reclaimer.h.
+  // Room for the marks of as many blocks as there are frames.
   std::uint8_t* marks() const { return marks_; }
 
  private:

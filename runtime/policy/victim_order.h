@@ -34,8 +34,6 @@ inline victim_class victim_class_of(const advice& a, unsigned device) {
   return victim_class::normal;
 }
 
-enum class frame_list : std::uint8_t { probation, protected_, streamed };
-
 constexpr frame_list list_of_new_frame(bool streamed) {
   return streamed ? frame_list::streamed : frame_list::probation;
 }
@@ -57,21 +55,6 @@ enum class verdict : std::uint8_t {
 };
 
 verdict judge_frame(const frame_look&);
-
-// Frames of one device that can be evicted, by list.
-struct frame_counts {
-  std::uint32_t probation = 0;
-  std::uint32_t protected_ = 0;
-  std::uint32_t streamed = 0;
-  std::uint32_t in_use = 0;  // of the newest streamed ones: what streams were last given and brought ahead
-};
-
-struct frame_place {
-  frame_list list;
-  bool newest;         // counted from the newest end
-  std::uint32_t skip;  // frames nearer to that end
-  bool operator==(const frame_place&) const = default;
-};
 
 // Which frame to look at; there is one at least. turn: how many looks there were before, on this device.
 frame_place next_to_look_at(const frame_counts&, std::uint32_t turn);
