@@ -82,6 +82,7 @@ function(gmem_hip_features)
       int can = 0;
       return hipExtMallocWithFlags(&word, 8, hipMallocSignalMemory) +
              hipStreamWaitValue64(nullptr, word, 1, hipStreamWaitValueGte, ~uint64_t{0}) +
+             hipStreamWriteValue64(nullptr, word, 1, 0) +
              hipDeviceGetAttribute(&can, hipDeviceAttributeCanUseStreamWaitValue, 0);
     }" GMEM_HIP_WAITS_FOR_VALUES)
   check_cxx_source_compiles("

@@ -272,22 +272,62 @@ class every_call_test : public gpu_failure_test, public testing::WithParamInterf
         watch([&](outcome& o) { return fill(other, own + 500 * kib, 10, 5, &outcome::record, &o); });
       }
     }
+    void* mailbox = nullptr;
+    if ((about.capabilities & has_access_maps) != 0) mailbox = use_demand({first, second}, address, has_piece, watch);
     for (stream* on : {first, second}) {
       if (on == nullptr) continue;
       static_cast<void>(table->stream_synchronize(on));
       table->stream_destroy(on);
     }
+    if (mailbox != nullptr) table->mailbox_destroy(devices[0], mailbox);
     for (const auto& each : units) EXPECT_TRUE(each->is_settled());
     if (is_locked) table->host_unregister(opened, locked.data(), locked.size());
     if (has_piece) table->piece_destroy(devices[0], 0, 1, address);
   }
 
+  // What kernels stand on that fetch their own pages. The mailbox is in use until the streams are done.
+  void* use_demand(const std::vector<stream*>& streams, std::uint64_t piece_address, bool has_piece,
+                   const std::function<void(const std::function<gm_status(outcome&)>&)>& watch) {
+    std::uint64_t at = 0;
+    std::uint64_t lasting = 0;
+    std::uint64_t mailbox_address = 0;
+    void* mailbox = nullptr;
+    const bool has_table = table->table_reserve(devices[0], 3 * mib, &at) == GM_OK &&
+                           table->table_extend(devices[0], at + mib, 2 * mib) == GM_OK;
+    const bool has_mailbox = table->mailbox_create(devices[0], 8 * kib, &mailbox, &mailbox_address) == GM_OK;
+    if (has_piece) has_piece = table->lasting_address(devices[0], piece_address, &lasting) == GM_OK;
+    if (!has_table || !has_mailbox || !has_piece) return mailbox;
+    std::uint64_t word = at + 2 * mib;
+    for (stream* on : streams) {
+      if (on == nullptr) continue;
+      const fill_run fills[] = {{lasting + mib, 130 * kib, 0}, {lasting, 100, 7}};
+      const copy_run in{lasting + 256 * kib, address_of(mailbox), 4 * kib, direction::host_to_device};
+      const word_write words[] = {{word, 1}, {word + 8, 2}, {word + 16, 3}};
+      watch([&](outcome& o) {
+        return table->transfer_and_write(on, fills, 2, &in, 1, words, 3, &outcome::record, &o, nullptr);
+      });
+      watch([&](outcome& o) {
+        return copy(on, address_of(mailbox) + 4 * kib, word, 24, direction::device_to_host, &outcome::record, &o);
+      });
+      word += 64;
+    }
+    return mailbox;
+  }
+
+  // Of a call that everything makes every third does.
+  static std::uint64_t stride() {
+    const auto which = static_cast<api>(GetParam());
+    const bool is_everywhere =
+        which == api::make_current || which == api::exchange_capture_mode || which == api::query_event;
+    return is_everywhere ? 3 : 1;
+  }
+
   // Until it is made no n-th time. With the sanitizers, which are slow, every fourth n.
   void fail_at_every(bool finally) {
-    const auto stride = static_cast<std::uint64_t>(std::max(1, 4 / test::scaled(4)));
-    for (const char* machine : {"batches=0", "batches=0,maps=0,waits=0"}) {
+    const auto step = stride() * static_cast<std::uint64_t>(std::max(1, 4 / test::scaled(4)));
+    for (const char* machine : {"batches=0", "maps=0,waits=0", "batches=0,writes=0"}) {
       bool was_reached = true;
-      for (std::uint64_t n = 1; was_reached; n += stride) {
+      for (std::uint64_t n = 1; was_reached; n += step) {
         ASSERT_NO_FATAL_FAILURE(open_machine(machine));
         (finally ? gpu->fail_call_finally : gpu->fail_call)(GetParam(), n);
         use_everything();
@@ -311,7 +351,7 @@ TEST_P(every_call_test, may_lose_the_device) { fail_at_every(true); }
 TEST_P(every_call_test, may_be_refused_while_a_device_is_opened) {
   for (const bool finally : {false, true}) {
     bool was_reached = true;
-    for (std::uint64_t n = 1; was_reached; ++n) {
+    for (std::uint64_t n = 1; was_reached; n += stride()) {
       ASSERT_NO_FATAL_FAILURE(open_backend("devices=2"));
       (finally ? gpu->fail_call_finally : gpu->fail_call)(GetParam(), n);
       gm::device::device* device = nullptr;
@@ -330,19 +370,34 @@ TEST_P(every_call_test, may_be_refused_while_a_device_is_opened) {
   }
 }
 
-constexpr const char* names_of_calls[] = {"ask_device",     "open_context",
-                                          "make_current",   "exchange_capture_mode",
-                                          "memory_of",      "reaches",
-                                          "create_stream",  "synchronize_stream",
-                                          "create_event",   "record_event",
-                                          "query_event",    "synchronize_event",
-                                          "wait_for_event", "copy",
-                                          "fill",           "wait_for_value",
-                                          "call_host",      "create_flag",
-                                          "allocate",       "reserve",
-                                          "create_memory",  "map",
-                                          "unmap",          "allow_access",
-                                          "lock_host",      "allocate_pinned"};
+constexpr const char* names_of_calls[] = {"ask_device",
+                                          "open_context",
+                                          "make_current",
+                                          "exchange_capture_mode",
+                                          "memory_of",
+                                          "reaches",
+                                          "create_stream",
+                                          "synchronize_stream",
+                                          "create_event",
+                                          "record_event",
+                                          "query_event",
+                                          "synchronize_event",
+                                          "wait_for_event",
+                                          "copy",
+                                          "fill",
+                                          "wait_for_value",
+                                          "write_value",
+                                          "call_host",
+                                          "create_flag",
+                                          "allocate",
+                                          "reserve",
+                                          "create_memory",
+                                          "map",
+                                          "unmap",
+                                          "allow_access",
+                                          "lock_host",
+                                          "allocate_pinned",
+                                          "allocate_shared"};
 static_assert(std::size(names_of_calls) == static_cast<std::size_t>(api::count_));
 
 INSTANTIATE_TEST_SUITE_P(fake_gpu, every_call_test, testing::Range(0, static_cast<int>(api::count_)),

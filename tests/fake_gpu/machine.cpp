@@ -45,6 +45,14 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.maps_for_itself = on;
   else if (name == "waits")
     machine.waits_for_values = on;
+  else if (name == "maps_twice")
+    machine.maps_twice = on;
+  else if (name == "aliases_agree")
+    machine.aliases_agree = on;
+  else if (name == "writes")
+    machine.writes_values = on;
+  else if (name == "kernels_take_all")
+    machine.kernels_take_all = on;
   else if (name == "batches")
     machine.batches = on;
   else if (name == "peers")
@@ -282,7 +290,10 @@ constexpr controls table = {
           auto* const on = static_cast<stream*>(native);
           if (is_lost(on->device)) return false;
           submit(on, [=] {
+            std::atomic<int>& running = the_world().running_kernels[static_cast<std::size_t>(on->device)];
+            ++running;
             kernel(argument);
+            --running;
             return code::ok;
           });
           return true;

@@ -46,15 +46,19 @@ struct description {
   bool maps_memory = true;
   bool maps_for_real = true;    // off: the device says that it can map memory, and then refuses, as some drivers do
   bool maps_for_itself = true;  // off: only copies from and to the host find what is mapped
+  bool maps_twice = true;       // off: a frame that is mapped already cannot be mapped at another address too
+  bool aliases_agree = true;    // off: it can, and other memory is there
   bool waits_for_values = true;
+  bool writes_values = true;
   bool batches = true;
   bool peers = true;
   bool pins = true;    // off: there is no pinned memory to be allocated
   bool leaks = false;  // what goes to a device address also appears at the host's
   std::uint32_t delay_us_max = 0;
-  bool free_waits = false;      // freeing and unmapping device memory, for everything in all streams
-  bool unlock_waits = false;    // for everything in all streams, as one of the real ones does
-  std::uint32_t unlock_us = 0;  // how long it takes
+  bool kernels_take_all = false;  // while one runs, nothing is filled: that is a kernel too
+  bool free_waits = false;        // freeing and unmapping device memory, for everything in all streams
+  bool unlock_waits = false;      // for everything in all streams, as one of the real ones does
+  std::uint32_t unlock_us = 0;    // how long it takes
 };
 
 // Functions that can be made to fail.
@@ -75,6 +79,7 @@ enum class api : int {
   copy,
   fill,
   wait_for_value,
+  write_value,
   call_host,
   create_flag,
   allocate,
@@ -85,6 +90,7 @@ enum class api : int {
   allow_access,
   lock_host,
   allocate_pinned,
+  allocate_shared,
   count_
 };
 
@@ -145,6 +151,7 @@ enum class way : int { to_device, to_host, on_device };
 code copy(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes, way where, stream* on);
 code fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, stream* on);
 code wait_for_value(stream* on, const std::uint64_t* flag, std::uint64_t least);
+code write_value(std::uint64_t destination, std::uint64_t value, stream* on);
 code call_host(stream* on, void (*function)(void*), void* argument);
 code create_flag(std::uint64_t** result);
 code destroy_flag(std::uint64_t* flag);
@@ -161,6 +168,7 @@ code allow_access(std::uint64_t address, std::uint64_t bytes, const int* devices
 code lock_host(void* memory, std::size_t bytes);
 code unlock_host(void* memory);
 code allocate_pinned(std::uint64_t bytes, void** result);
+code allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_address);
 code free_pinned(void* memory);
 
 // ---- Among the files of the driver ---------------------------------------------------------------------------------
@@ -186,5 +194,6 @@ std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes);
 // By a device, or on its behalf: both ends of each are checked, and an access that is not allowed is illegal_address.
 code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes);
 code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes);
+code write_word(int device, std::uint64_t destination, std::uint64_t value);  // whole
 
 }  // namespace gm::fake_gpu

@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include "fake_gpu/machine.h"
 #include "fake_gpu/world.h"
@@ -150,6 +152,15 @@ code write_device(int device, std::uint64_t destination, const void* source, std
   return code::ok;
 }
 
+code write_word(int device, std::uint64_t destination, std::uint64_t value) {
+  std::uint64_t offset = 0;
+  std::uint64_t part = sizeof value;
+  const auto storage = find(device, destination, &offset, &part);
+  if (storage == nullptr || part != sizeof value) return code::illegal_address;
+  std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(storage.get() + offset)).store(value);
+  return code::ok;
+}
+
 code allocate(std::uint64_t bytes, std::uint64_t* address) {
   if (const code no = enter(api::allocate); no != code::ok) return leave(no);
   if (const code no = spoil_captures(); no != code::ok) return leave(no);
@@ -232,7 +243,11 @@ code map(std::uint64_t address, std::uint64_t bytes, physical* which) {
   if (address + bytes > reserved->first + reserved->second || w.mappings.count(address) != 0) {
     return leave(code::invalid_value);
   }
-  w.mappings.emplace(address, mapping{bytes, which->storage, {}, false, which->device});
+  const bool is_second = which->storage.use_count() > 1;
+  if (is_second && !w.machine.maps_twice) return leave(code::not_supported);
+  const bool is_apart = is_second && !w.machine.aliases_agree;
+  w.mappings.emplace(address,
+                     mapping{bytes, is_apart ? make_storage(bytes) : which->storage, {}, false, which->device});
   ++w.alive.mappings;
   return code::ok;
 }
@@ -285,21 +300,43 @@ code unlock_host(void* memory) {
   return code::ok;
 }
 
+namespace {
+
+code pin_locked(world& w, std::uint64_t bytes, void** result) {
+  if (!w.machine.pins) return code::out_of_memory;
+  void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (got == MAP_FAILED) return code::out_of_memory;
+  if (const code no = lock_range_locked(w, reinterpret_cast<std::uint64_t>(got), bytes); no != code::ok) {
+    munmap(got, bytes);
+    return no;
+  }
+  w.pinned.insert(reinterpret_cast<std::uint64_t>(got));
+  ++w.alive.pinned_allocations;
+  *result = got;
+  return code::ok;
+}
+
+}  // namespace
+
 code allocate_pinned(std::uint64_t bytes, void** result) {
   if (const code no = enter(api::allocate_pinned); no != code::ok) return leave(no);
   if (const code no = spoil_captures(); no != code::ok) return leave(no);
   world& w = the_world();
   const std::scoped_lock lock(w.mutex);
-  if (!w.machine.pins) return leave(code::out_of_memory);
-  void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (got == MAP_FAILED) return leave(code::out_of_memory);
-  if (const code no = lock_range_locked(w, reinterpret_cast<std::uint64_t>(got), bytes); no != code::ok) {
-    munmap(got, bytes);
-    return leave(no);
-  }
-  w.pinned.insert(reinterpret_cast<std::uint64_t>(got));
-  ++w.alive.pinned_allocations;
-  *result = got;
+  return leave(pin_locked(w, bytes, result));
+}
+
+// At another address for the devices, all of which reach it.
+code allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_address) {
+  if (const code no = enter(api::allocate_shared); no != code::ok) return leave(no);
+  if (const code no = spoil_captures(); no != code::ok) return leave(no);
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  if (const code no = pin_locked(w, bytes, host); no != code::ok) return leave(no);
+  *device_address = reserve_addresses(bytes, 4096);
+  mapping made{bytes, {static_cast<std::uint8_t*>(*host), [](std::uint8_t*) {}}, {}, false, current_device()};
+  for (int i = 0; i < w.machine.devices; ++i) made.may_access.insert(i);
+  w.mappings.emplace(*device_address, std::move(made));
   return code::ok;
 }
 
@@ -310,6 +347,12 @@ code free_pinned(void* memory) {
   const std::scoped_lock lock(w.mutex);
   const std::uint64_t bytes = unlock_range_locked(w, reinterpret_cast<std::uint64_t>(memory));
   if (bytes == 0) return leave(code::invalid_value);
+  for (auto each = w.mappings.begin(); each != w.mappings.end(); ++each) {
+    if (each->second.storage.get() != memory) continue;
+    munmap(reinterpret_cast<void*>(each->first), bytes);
+    w.mappings.erase(each);
+    break;
+  }
   munmap(memory, bytes);
   w.pinned.erase(reinterpret_cast<std::uint64_t>(memory));
   --w.alive.pinned_allocations;

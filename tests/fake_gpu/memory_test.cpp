@@ -29,8 +29,8 @@ TEST_F(gpu_memory_test, a_machine_without_a_driver_is_unsupported_in_plain_words
 TEST_F(gpu_memory_test, a_window_that_works_may_share_its_addresses) {
   ASSERT_NO_FATAL_FAILURE(open_machine("memory=16M"));
   const device_info about = info(devices[0]);
-  EXPECT_EQ(about.capabilities,
-            has_window | may_share_addresses | has_native_streams | has_peer_copies | registers_host_memory);
+  EXPECT_EQ(about.capabilities, has_window | may_share_addresses | has_native_streams | has_peer_copies |
+                                    registers_host_memory | has_access_maps);
   EXPECT_NE(about.window_base, 0u);
   EXPECT_EQ(about.total_bytes, 16 * mib);
   EXPECT_EQ(about.free_bytes, about.total_bytes) << "the frame of the trial is still ours to give";

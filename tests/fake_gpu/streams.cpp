@@ -227,6 +227,8 @@ code fill(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes, st
   if (const code no = enter(api::fill); no != code::ok) return leave(no);
   if (!machine().maps_for_itself && is_mapped(destination)) return code::ok;  // it goes somewhere
   submit(on, [=, device = on->device] {
+    const std::atomic<int>& running = the_world().running_kernels[static_cast<std::size_t>(device)];
+    while (machine().kernels_take_all && running != 0 && !is_lost(device)) std::this_thread::sleep_for(20us);
     const std::vector<std::uint8_t> values(bytes, value);
     return write_device(device, destination, values.data(), bytes);
   });
@@ -247,6 +249,14 @@ code wait_for_value(stream* on, const std::uint64_t* flag, std::uint64_t least) 
     }
     return code::ok;
   });
+  return code::ok;
+}
+
+code write_value(std::uint64_t destination, std::uint64_t value, stream* on) {
+  if (const code no = enter(api::write_value); no != code::ok) return leave(no);
+  if (!machine().writes_values) return leave(code::not_supported);
+  if (destination % 8 != 0) return leave(code::invalid_value);
+  submit(on, [=, device = on->device] { return write_word(device, destination, value); });
   return code::ok;
 }
 

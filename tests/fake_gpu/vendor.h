@@ -51,6 +51,7 @@ struct device_facts {
   char name[64];
   bool maps_memory;
   bool waits_for_values;
+  bool writes_values;
   bool copies_in_batches;
 };
 
@@ -60,6 +61,7 @@ inline error ask_device(int index, device_facts* facts) noexcept {
   std::snprintf(facts->name, sizeof facts->name, "fake GPU %d", index);
   facts->maps_memory = fake::machine().maps_memory;
   facts->waits_for_values = fake::machine().waits_for_values;
+  facts->writes_values = fake::machine().writes_values;
   facts->copies_in_batches = fake::machine().batches;
   return success;
 }
@@ -148,6 +150,13 @@ inline error destroy_flag(const flag& which) noexcept { return fake::destroy_fla
 inline error wait_for_value(stream on, const flag& which, std::uint64_t least) noexcept {
   return fake::wait_for_value(on, which.host, least);
 }
+inline error write_values(const word_write* words, std::size_t count, stream on) noexcept {
+  error result = success;
+  for (std::size_t i = 0; i < count && result == success; ++i) {
+    result = fake::write_value(words[i].destination, words[i].value, on);
+  }
+  return result;
+}
 inline error call_host(stream on, void (*function)(void*) noexcept, void* argument) noexcept {
   return fake::call_host(on, function, argument);
 }
@@ -176,6 +185,9 @@ inline error lock_host(void* host, std::size_t bytes) noexcept { return fake::lo
 inline error unlock_host(void* host) noexcept { return fake::unlock_host(host); }
 inline error allocate_pinned(std::uint64_t bytes, void** result) noexcept {
   return fake::allocate_pinned(bytes, result);
+}
+inline error allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_address) noexcept {
+  return fake::allocate_shared(bytes, host, device_address);
 }
 inline error free_pinned(void* host) noexcept { return fake::free_pinned(host); }
 

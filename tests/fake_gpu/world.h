@@ -47,6 +47,7 @@ struct world {
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(api::count_)> failing{};
   std::atomic<bool> failures_are_final{false};
   std::atomic<bool> failures_go_on{false};
+  std::array<std::atomic<int>, devices_max> running_kernels{};
   std::atomic<bool> is_capturing{false};
   std::atomic<bool> is_capture_spoilt{false};
   std::atomic<std::uint64_t> blocked_calls{0};

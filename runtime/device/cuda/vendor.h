@@ -107,6 +107,7 @@ struct driver_functions {
   decltype(&cuMemUnmap) memory_unmap = nullptr;
   decltype(&cuMemSetAccess) set_access = nullptr;
   decltype(&cuStreamWaitValue64) wait_value = nullptr;
+  decltype(&cuStreamBatchMemOp) batch_of_values = nullptr;
 };
 
 inline driver_functions driver;
@@ -145,6 +146,7 @@ inline error look_up_all() noexcept {
   add("cuMemUnmap", &driver.memory_unmap);
   add("cuMemSetAccess", &driver.set_access);
   add("cuStreamWaitValue64", &driver.wait_value);
+  add("cuStreamBatchMemOp", &driver.batch_of_values);
   return result;
 }
 
@@ -159,6 +161,7 @@ struct device_facts {
   char name[64];
   bool maps_memory;
   bool waits_for_values;
+  bool writes_values;
   bool copies_in_batches;
 };
 
@@ -187,7 +190,7 @@ inline error ask_device(int index, device_facts* facts) noexcept {
   int driver_version = 0;
   if (const error result = cudaDriverGetVersion(&driver_version); result != success) return result;
   facts->maps_memory = maps_memory != 0;
-  facts->waits_for_values = waits_for_values != 0;
+  facts->waits_for_values = facts->writes_values = waits_for_values != 0;
   // By the toolkit that this is built with and by the driver that runs it.
   facts->copies_in_batches = CUDART_VERSION >= 12080 && driver_version >= 12080;
   return success;
@@ -336,6 +339,22 @@ inline error fill(std::uint64_t destination, std::uint8_t value, std::uint64_t b
   return cudaMemsetAsync(pointer(destination), value, bytes, on);
 }
 
+inline error allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_address) noexcept {
+  void* made = nullptr;
+  if (const error result = cudaHostAlloc(&made, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
+      result != success) {
+    return result;
+  }
+  void* device = nullptr;
+  if (const error result = cudaHostGetDevicePointer(&device, made, 0); result != success) {
+    static_cast<void>(cudaFreeHost(made));
+    return result;
+  }
+  *host = made;
+  *device_address = reinterpret_cast<std::uint64_t>(device);
+  return success;
+}
+
 struct flag {
   std::uint64_t* host = nullptr;
   std::uint64_t device_address = 0;
@@ -343,17 +362,9 @@ struct flag {
 
 inline error create_flag(flag* result) noexcept {
   void* host = nullptr;
-  if (const error made = cudaHostAlloc(&host, sizeof(std::uint64_t), cudaHostAllocMapped | cudaHostAllocPortable);
-      made != success) {
-    return made;
-  }
-  void* device = nullptr;
-  if (const error mapped = cudaHostGetDevicePointer(&device, host, 0); mapped != success) {
-    static_cast<void>(cudaFreeHost(host));
-    return mapped;
-  }
+  const error made = allocate_shared(sizeof(std::uint64_t), &host, &result->device_address);
+  if (made != success) return made;
   result->host = static_cast<std::uint64_t*>(host);
-  result->device_address = reinterpret_cast<std::uint64_t>(device);
   *result->host = 0;
   return success;
 }
@@ -362,6 +373,26 @@ inline error destroy_flag(const flag& which) noexcept { return cudaFreeHost(whic
 
 inline error wait_for_value(stream on, const flag& which, std::uint64_t least) noexcept {
   return from_driver(driver.wait_value(on, which.device_address, least, CU_STREAM_WAIT_VALUE_GEQ));
+}
+
+// The driver takes fewer than 256 at a time. Each write comes with a fence before it, and takes no processor of the
+// device's: kernels that wait for it may hold them all.
+inline error write_values(const word_write* words, std::size_t count, stream on) noexcept {
+  constexpr std::size_t most = 128;
+  CUstreamBatchMemOpParams operations[most];
+  error result = success;
+  for (std::size_t at = 0; at < count && result == success; at += most) {
+    const std::size_t part = count - at < most ? count - at : most;
+    for (std::size_t i = 0; i < part; ++i) {
+      operations[i] = {};
+      operations[i].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64;
+      operations[i].writeValue.address = words[at + i].destination;
+      operations[i].writeValue.value64 = words[at + i].value;
+      operations[i].writeValue.flags = CU_STREAM_WRITE_VALUE_DEFAULT;
+    }
+    result = from_driver(driver.batch_of_values(on, static_cast<unsigned>(part), operations, 0));
+  }
+  return result;
 }
 
 inline error call_host(stream on, void (*function)(void*) noexcept, void* argument) noexcept {

@@ -68,6 +68,9 @@ gm_status open(const backend_options* options, backend** result, std::uint32_t* 
 void shut(device& open) {
   const gpu::on_device here(open.context);
   for (const auto& each : open.owner->streams) each->forget(open);
+  open.mailboxes.close();
+  open.tables.close();
+  open.zero.close();
   open.memory.close();
   open.events.destroy_all();
 }
@@ -112,6 +115,21 @@ vendor::error list_peers(const device& which, std::size_t count, std::vector<int
   return vendor::success;
 }
 
+// What kernels need that fetch their own pages. Where it is not to be had, the rest works as it does without.
+void open_for_demand(device& made) {
+  made.zero.open();
+  gm_status status = made.mailboxes.open(made.owner->registrations);
+  if (status == GM_OK) {
+    const vendor::error error = made.tables.open(made.memory, made.zero);
+    if (error != vendor::success) status = gpu::fail_api(error, "making a stream for tables");
+  }
+  made.serves_demand = status == GM_OK;
+  if (!made.serves_demand) {
+    std::fprintf(stderr, "gmem %s: device %d: kernels cannot fetch their own pages: %s\n", vendor::name, made.index,
+                 error_text());
+  }
+}
+
 gm_status open_parts(device& made, std::size_t device_count) {
   const gpu::on_device here(made.context);
   vendor::error error = here.error();
@@ -122,6 +140,7 @@ gm_status open_parts(device& made, std::size_t device_count) {
       made.memory.open(made.context, made.facts.maps_memory, made.owner->options.arena_bytes, std::move(peers));
   if (status != GM_OK) return status;
   made.owner->chunks.open();
+  if (made.memory.has_lasting_addresses()) open_for_demand(made);
   made.registers_beside_work = gpu::registers_beside_work(made);
   return GM_OK;
 }
@@ -163,10 +182,11 @@ gm_status device_info_get(device* which, device_info* result) {
   vendor::error error = here.error();
   if (error == vendor::success) error = which->memory.ask(&result->free_bytes, &result->total_bytes);
   if (error != vendor::success) return which->failed(error, "asking for a device's memory");
-  result->capabilities = has_native_streams | has_peer_copies |
-                         (which->memory.has_window() ? has_window | may_share_addresses : 0u) |
-                         (which->registers_beside_work ? registers_host_memory : 0u);
+  result->capabilities =
+      has_native_streams | has_peer_copies | (which->memory.has_window() ? has_window | may_share_addresses : 0u) |
+      (which->registers_beside_work ? registers_host_memory : 0u) | (which->serves_demand ? has_access_maps : 0u);
   result->window_base = which->memory.window_base();
+  result->pool_base = which->serves_demand ? which->memory.lasting_base() : 0;
   return GM_OK;
 }
 
@@ -218,6 +238,42 @@ void host_unregister(backend* owner, void* memory, std::size_t bytes) {
   if (any == nullptr) return;
   const gpu::on_device here(any->context);
   owner->registrations.unlock(memory, bytes);
+}
+
+// ---- Demand --------------------------------------------------------------------------------------------------------
+
+// The status of work(), on the device, unless that is lost or cannot be got to.
+template <class Work>
+gm_status work_on(device& where, Work work) {
+  if (const gm_status lost = where.loss.current(); lost != GM_OK) return lost;
+  const gpu::on_device here(where.context);
+  return here.error() == vendor::success ? work() : where.failed(here.error(), "working on a device");
+}
+
+gm_status lasting_address(device* where, std::uint64_t address, std::uint64_t* lasting) {
+  if (where == nullptr || lasting == nullptr) return null_argument("lasting_address");
+  return work_on(*where, [&] { return where->memory.lasting_address(address, lasting); });
+}
+
+gm_status table_reserve(device* where, std::uint64_t bytes, std::uint64_t* address) {
+  if (where == nullptr || address == nullptr || bytes == 0) return null_argument("table_reserve");
+  return work_on(*where, [&] { return where->tables.reserve(bytes, address); });
+}
+
+gm_status table_extend(device* where, std::uint64_t address, std::uint64_t bytes) {
+  if (where == nullptr || address == 0) return null_argument("table_extend");
+  return work_on(*where, [&] { return where->tables.extend(address, bytes); });
+}
+
+gm_status mailbox_create(device* where, std::uint64_t bytes, void** host, std::uint64_t* device_address) {
+  if (where == nullptr || host == nullptr || device_address == nullptr || bytes == 0) {
+    return null_argument("mailbox_create");
+  }
+  return work_on(*where, [&] { return where->mailboxes.create(bytes, host, device_address); });
+}
+
+void mailbox_destroy(device* where, void* host) {
+  if (where != nullptr) where->mailboxes.destroy(host);
 }
 
 // ---- Streams -------------------------------------------------------------------------------------------------------
@@ -308,16 +364,34 @@ void stream_fail(stream* which, gm_status why) {
 
 // ---- Work ----------------------------------------------------------------------------------------------------------
 
-gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
-                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
-                      fence* completion) {
-  if (on == nullptr || (fills == nullptr && fill_count != 0) || (copies == nullptr && copy_count != 0)) {
+gm_status push_transfer(stream* on, readiness ready, const transfer_work& what, callback done, void* argument,
+                        fence* completion) {
+  if (on == nullptr || (what.fills == nullptr && what.fill_count != 0) ||
+      (what.copies == nullptr && what.copy_count != 0) || (what.words == nullptr && what.word_count != 0)) {
     return null_argument("transfer");
   }
   counted_failures& failures = on->owner()->owner->failures;
-  if (fill_count != 0 && failures.is_due(operation::fill_submit)) return refuse(operation::fill_submit, "a fill");
-  if (copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
-  return on->transfer(ready, fills, fill_count, copies, copy_count, done, argument, completion);
+  if (what.fill_count != 0 && failures.is_due(operation::fill_submit)) return refuse(operation::fill_submit, "a fill");
+  if (what.copy_count != 0 && failures.is_due(operation::copy_submit)) return refuse(operation::copy_submit, "a copy");
+  return on->transfer(ready, what, done, argument, completion);
+}
+
+gm_status transfer_if(stream* on, readiness ready, const fill_run* fills, std::size_t fill_count,
+                      const copy_run* copies, std::size_t copy_count, callback done, void* argument,
+                      fence* completion) {
+  return push_transfer(on, ready, {fills, fill_count, copies, copy_count, nullptr, 0}, done, argument, completion);
+}
+
+gm_status transfer_and_write(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
+                             std::size_t copy_count, const word_write* words, std::size_t word_count, callback done,
+                             void* argument, fence* completion) {
+  for (std::size_t i = 0; words != nullptr && i < word_count; ++i) {
+    if (words[i].destination % sizeof(std::uint64_t) == 0) continue;
+    return fail(GM_ERROR_INVALID_ARGUMENT, "a word at %#llx does not lie as words do",
+                static_cast<unsigned long long>(words[i].destination));
+  }
+  return push_transfer(on, nullptr, {fills, fill_count, copies, copy_count, words, word_count}, done, argument,
+                       completion);
 }
 
 gm_status transfer(stream* on, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
@@ -388,12 +462,12 @@ constexpr backend_table table = {
     .host_register = host_register,
     .host_retire = host_retire,
     .host_unregister = host_unregister,
-    .lasting_address = nullptr,
-    .table_reserve = nullptr,
-    .table_extend = nullptr,
-    .mailbox_create = nullptr,
-    .mailbox_destroy = nullptr,
-    .transfer_and_write = nullptr,
+    .lasting_address = lasting_address,
+    .table_reserve = table_reserve,
+    .table_extend = table_extend,
+    .mailbox_create = mailbox_create,
+    .mailbox_destroy = mailbox_destroy,
+    .transfer_and_write = transfer_and_write,
     .fail_nth = fail_nth,
     .error_text = error_text,
 };

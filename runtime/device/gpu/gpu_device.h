@@ -16,10 +16,13 @@
 #include "device/gpu/gpu_error.h"
 #include "device/gpu/gpu_event.h"
 #include "device/gpu/gpu_memory.h"
+#include "device/gpu/gpu_tables.h"
 #include "device/gpu/host_copiers.h"
 #include "device/gpu/host_registrations.h"
+#include "device/gpu/mailboxes.h"
 #include "device/gpu/pinned_chunks.h"
 #include "device/gpu/vendor.h"
+#include "device/gpu/zeroes.h"
 #include "device/parts/counted_failures.h"
 #include "device/parts/stream_failure.h"
 
@@ -32,8 +35,12 @@ struct device {
   gpu::vendor::device_facts facts{};
   gpu::event_pool events;
   gpu::gpu_memory memory;
+  gpu::zeroes zero;
+  gpu::gpu_tables tables;
+  gpu::mailboxes mailboxes;
   stream_failure loss;
   bool registers_beside_work = false;
+  bool serves_demand = false;  // lasting addresses, tables, mailboxes
 
   // The status of an error that the API has just returned; a final one loses the device.
   gm_status failed(gpu::vendor::error error, const char* what) noexcept {
@@ -73,7 +80,8 @@ struct backend {
   device* owner_of(std::uint64_t address) const noexcept {
     const std::scoped_lock lock(mutex);
     for (const auto& each : devices) {
-      if (each != nullptr && each->memory.contains(address)) return each.get();
+      if (each == nullptr) continue;
+      if (each->memory.contains(address) || each->tables.contains(address)) return each.get();
     }
     return nullptr;
   }

@@ -47,6 +47,13 @@ gm_status gpu_memory::open_window(std::uint64_t window_bytes) {
   if (blocks_ == nullptr) return fail(GM_ERROR_NO_MEMORY, "no memory for a table of the window's blocks");
   idle_.reserve(idle_frames_max);
   reserve_window(window_bytes);
+  if (has_window()) {
+    std::uint64_t free_bytes = 0;
+    std::uint64_t total_bytes = 0;
+    vendor::error error = vendor::memory_of(context_, &free_bytes, &total_bytes);
+    if (error == vendor::success) error = lasting_.open(total_bytes, peers_);
+    ignore(error);
+  }
   if (has_window() && !window_works()) close();
   return GM_OK;
 }
@@ -61,16 +68,21 @@ void gpu_memory::close() noexcept {
     thread_.join();
   }
   for (std::uint64_t i = 0; occupied_ != 0; ++i) {
-    if (!blocks_[i].is_taken && blocks_[i].frame == vendor::no_memory) continue;
+    if (!blocks_[i].is_taken && !blocks_[i].frame) continue;
     ignore(vendor::unmap(window_base_ + i * frame_bytes, frame_bytes));
-    ignore(vendor::release_memory(blocks_[i].frame));
+    ignore(vendor::release_memory(blocks_[i].frame.handle));
     --occupied_;
   }
-  for (const vendor::memory frame : idle_) ignore(vendor::release_memory(frame));
+  lasting_.close();
+  for (const auto* idle : {&idle_, &idle_lasting_}) {
+    for (const gpu_frame& frame : *idle) ignore(vendor::release_memory(frame.handle));
+  }
   for (const auto& [address, bytes] : ranges_) ignore(vendor::free_memory(address));
   if (has_window()) ignore(vendor::unreserve(window_base_, window_bytes_));
   blocks_.reset();
   idle_.clear();
+  idle_lasting_.clear();
+  with_lasting_ = 0;
   ranges_.clear();
   window_base_ = 0;
 }
@@ -100,6 +112,7 @@ bool gpu_memory::window_works() noexcept {
     say_no_window(error != vendor::success ? vendor::describe(error) : "it does not find there what it wrote there");
   }
   ignore(error);
+  if (works && lasting_.exist()) lasting_.work(blocks_[window_bytes_ / frame_bytes - 1].frame, address);
   piece_destroy(window_bytes_ - frame_bytes, 1, address);
   return works;
 }
@@ -147,62 +160,51 @@ gm_status gpu_memory::piece_create_in_window(std::uint64_t offset, std::uint64_t
                 ull(offset), ull(window_bytes_));
   }
   block& place = blocks_[offset / frame_bytes];
-  vendor::memory frame = vendor::no_memory;
   {
     std::unique_lock lock(mutex_);
     has_taken_apart_.wait(lock, [&] { return !place.is_returned; });
     if (place.is_taken) return fail(GM_ERROR_INVALID_ARGUMENT, "offset %#llx has a piece already", ull(offset));
     place.is_taken = true;
-    if (place.frame != vendor::no_memory) {
+    if (place.frame) {
       *address = window_base_ + offset;
       return GM_OK;
     }
     ++occupied_;
-    if (!idle_.empty()) {
-      frame = idle_.back();
-      idle_.pop_back();
-    }
   }
-  std::uint64_t seen = taken_apart();
-  gm_status status = frame == vendor::no_memory ? create_frame(&frame) : GM_OK;
-  while (status != GM_OK && wait_for_returned(&seen)) status = take_idle(&frame) ? GM_OK : create_frame(&frame);
+  gpu_frame frame{};
+  gm_status status = take_frame(&frame);
   if (status == GM_OK) {
-    status = map_frame(window_base_ + offset, frame);
+    status = map_for_peers(window_base_ + offset, frame);
     if (status != GM_OK) give_back_frame(frame);
   }
   const std::scoped_lock lock(mutex_);
   if (status != GM_OK) {
     place.is_taken = false;
     --occupied_;
+    return status;
   }
-  place.frame = status == GM_OK ? frame : vendor::no_memory;
-  if (status == GM_OK) *address = window_base_ + offset;
-  return status;
+  place.frame = frame;
+  *address = window_base_ + offset;
+  return GM_OK;
 }
 
-gm_status gpu_memory::create_frame(vendor::memory* frame) noexcept {
-  const vendor::error error = vendor::create_memory(context_, frame_bytes, frame);
-  return error == vendor::success ? GM_OK : fail_api(error, "creating a frame of device memory");
-}
-
-gm_status gpu_memory::map_frame(std::uint64_t address, vendor::memory frame) noexcept {
-  vendor::error error = vendor::map(address, frame_bytes, frame);
-  if (error != vendor::success) return fail_api(error, "mapping a frame into the window");
-  error = vendor::allow_access(address, frame_bytes, peers_.data(), peers_.size());
-  if (error == vendor::success) return GM_OK;
-  const gm_status status = fail_api(error, "giving access to a frame");
-  ignore(vendor::unmap(address, frame_bytes));
+gm_status gpu_memory::take_frame(gpu_frame* frame) noexcept {
+  std::uint64_t seen = taken_apart();
+  gm_status status = take_idle(frame) ? GM_OK : create_frame(context_, frame);
+  while (status != GM_OK && wait_for_returned(&seen)) {
+    status = take_idle(frame) ? GM_OK : create_frame(context_, frame);
+  }
   return status;
 }
 
 void gpu_memory::piece_destroy(std::uint64_t offset, std::uint32_t, std::uint64_t address) noexcept {
-  piece gone{address, frame_bytes, vendor::no_memory};
+  piece gone{address, frame_bytes, {}};
   if (has_window()) {
     if (address != window_base_ + offset || offset >= window_bytes_) no_such_piece(address);
     const std::scoped_lock lock(mutex_);
     block& place = blocks_[offset / frame_bytes];
-    if (!place.is_taken || place.is_returned || place.frame == vendor::no_memory) no_such_piece(address);
-    gone.frame = std::exchange(place.frame, vendor::no_memory);
+    if (!place.is_taken || place.is_returned || !place.frame) no_such_piece(address);
+    gone.frame = std::exchange(place.frame, gpu_frame{});
     place.is_returned = true;
   } else {
     const std::scoped_lock lock(mutex_);
@@ -284,23 +286,59 @@ bool gpu_memory::wait_for_returned(std::uint64_t* seen) noexcept {
   return true;
 }
 
-bool gpu_memory::take_idle(vendor::memory* frame) noexcept {
+bool gpu_memory::take_idle(gpu_frame* frame) noexcept {
   const std::scoped_lock lock(mutex_);
-  if (idle_.empty()) return false;
-  *frame = idle_.back();
-  idle_.pop_back();
+  std::vector<gpu_frame>& idle = idle_lasting_.empty() ? idle_ : idle_lasting_;
+  if (idle.empty()) return false;
+  *frame = idle.back();
+  idle.pop_back();
   return true;
 }
 
-void gpu_memory::give_back_frame(vendor::memory frame) noexcept {
+void gpu_memory::give_back_frame(const gpu_frame& frame) noexcept {
   {
     const std::scoped_lock lock(mutex_);
-    if (idle_.size() < idle_frames_max) {
-      idle_.push_back(frame);
+    if (frame.lasting != 0 || idle_.size() < idle_frames_max) {
+      (frame.lasting != 0 ? idle_lasting_ : idle_).push_back(frame);
       return;
     }
   }
-  ignore(vendor::release_memory(frame));
+  ignore(vendor::release_memory(frame.handle));
+}
+
+gm_status gpu_memory::lasting_address(std::uint64_t address, std::uint64_t* lasting) noexcept {
+  const std::uint64_t in_window = address - window_base_;
+  if (!has_window() || in_window >= window_bytes_) {
+    return fail(GM_ERROR_INVALID_ARGUMENT, "lasting_address: %#llx is not in the window", ull(address));
+  }
+  block& place = blocks_[in_window / frame_bytes];
+  const std::scoped_lock one_at_a_time(lasting_mutex_);
+  gpu_frame frame{};
+  {
+    const std::scoped_lock lock(mutex_);
+    if (place.is_taken && !place.is_returned) frame = place.frame;
+  }
+  if (!frame) return fail(GM_ERROR_INVALID_ARGUMENT, "lasting_address: %#llx is of no piece", ull(address));
+  if (frame.lasting == 0) {
+    if (const gm_status status = make_lasting(&frame); status != GM_OK) return status;
+    const std::scoped_lock lock(mutex_);
+    place.frame = frame;
+  }
+  *lasting = frame.lasting + in_window % frame_bytes;
+  return GM_OK;
+}
+
+// With lasting_mutex_.
+gm_status gpu_memory::make_lasting(gpu_frame* frame) noexcept {
+  try {
+    const std::scoped_lock lock(mutex_);
+    idle_lasting_.reserve(with_lasting_ + 1);
+  } catch (const std::bad_alloc&) {
+    return fail(GM_ERROR_NO_MEMORY, "no memory to remember a frame with a lasting address");
+  }
+  const gm_status status = lasting_.give(*frame, &frame->lasting);
+  if (status == GM_OK) ++with_lasting_;
+  return status;
 }
 
 // What is ours to give counts as free. While the thread has a piece in hand nobody knows on which side that is, so it
@@ -310,7 +348,7 @@ vendor::error gpu_memory::ask(std::uint64_t* free_bytes, std::uint64_t* total_by
     std::unique_lock lock(mutex_);
     has_taken_apart_.wait_for(lock, std::chrono::milliseconds(20), [&] { return !is_in_hand_; });
     const std::uint64_t seen = taken_apart_;
-    const std::uint64_t ours = idle_.size() * frame_bytes + returned_bytes_;
+    const std::uint64_t ours = (idle_.size() + idle_lasting_.size()) * frame_bytes + returned_bytes_;
     lock.unlock();
     const vendor::error error = vendor::memory_of(context_, free_bytes, total_bytes);
     if (error != vendor::success) return error;
@@ -326,7 +364,7 @@ bool gpu_memory::is_reached_by(int device) const noexcept {
 }
 
 bool gpu_memory::contains(std::uint64_t address) const noexcept {
-  if (has_window()) return address - window_base_ < window_bytes_;
+  if (has_window()) return address - window_base_ < window_bytes_ || lasting_.contains(address);
   const std::scoped_lock lock(mutex_);
   const auto next = ranges_.upper_bound(address);
   return next != ranges_.begin() && address < std::prev(next)->first + std::prev(next)->second;

@@ -10,10 +10,12 @@
 // a piece waits for it where it has to: for the same place, or when there is no memory left but what is on its way
 // back. Whether a window works is tried, not believed: a frame is mapped, and has to pass window_trial.h. Where it does
 // not, a line on stderr says why.
-// A frame that the driver refuses to unmap stays where it is, for the next piece there.
-// G1 a block of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames.
+// A frame that the driver refuses to unmap stays where it is, for the next piece there. One that has a lasting address
+// is kept for ever, and taken first.
+// G1 a block of the window has at most one frame.   G2 idle_ holds at most idle_frames_max frames, of which none has a
+// lasting address; idle_lasting_ those that have.
 // G3 a piece is returned, in returned_ or in the thread's hand, until its memory is idle or the driver's.
-// Locking: one lock over tables and lists, never held in the API: the driver's map calls take tens of microseconds, and
+// Locking: mutex_ over tables and lists, never held in the API: the driver's map calls take tens of microseconds, and
 // those of different blocks may overlap. Threads: any, on a current context. Units: bytes; frames of 2 MiB.
 #pragma once
 
@@ -27,12 +29,12 @@
 #include <thread>
 #include <vector>
 
+#include "device/gpu/gpu_frame.h"
+#include "device/gpu/lasting_addresses.h"
 #include "device/gpu/vendor.h"
 #include "gmem/gmem.h"
 
 namespace gm::device::gpu {
-
-inline constexpr std::uint64_t frame_bytes = std::uint64_t{2} << 20;
 
 class gpu_memory {
  public:
@@ -48,6 +50,18 @@ class gpu_memory {
   gm_status piece_create(std::uint64_t offset, std::uint32_t frames, std::uint64_t* address) noexcept;
   void piece_destroy(std::uint64_t offset, std::uint32_t frames, std::uint64_t address) noexcept;
 
+  // Of a piece that its caller keeps meanwhile. Where there is a window and the driver maps frames twice.
+  gm_status lasting_address(std::uint64_t address, std::uint64_t* lasting) noexcept;
+  bool has_lasting_addresses() const noexcept { return lasting_.exist(); }
+  std::uint64_t lasting_base() const noexcept { return lasting_.base(); }
+
+  // A frame for other purposes, mapped nowhere, which its taker gives back or releases before close().
+  gm_status take_frame(gpu_frame* frame) noexcept;
+  gm_status map_for_peers(std::uint64_t address, const gpu_frame& frame) const noexcept {
+    return map_frame(address, frame, peers_);
+  }
+  void give_back_frame(const gpu_frame& frame) noexcept;
+
   bool has_window() const noexcept { return window_base_ != 0; }
   std::uint64_t window_base() const noexcept { return window_base_; }
   // Of the device: the driver's, and what is ours and not in use.
@@ -60,11 +74,10 @@ class gpu_memory {
  private:
   // What a block of the window holds. All zero is none; a frame in a block that is not taken could not be unmapped.
   struct block {
-    vendor::memory frame;
+    gpu_frame frame;
     bool is_taken;     // also while its frame is being mapped or unmapped
     bool is_returned;  // and not there any more
   };
-  static_assert(vendor::no_memory == vendor::memory{});
   struct free_deleter {
     void operator()(block* blocks) const noexcept { std::free(blocks); }
   };
@@ -73,35 +86,37 @@ class gpu_memory {
   struct piece {
     std::uint64_t address;
     std::uint64_t bytes;
-    vendor::memory frame;
+    gpu_frame frame;
   };
 
   gm_status open_window(std::uint64_t window_bytes);
   void reserve_window(std::uint64_t window_bytes) noexcept;
   bool window_works() noexcept;
   void say_no_window(const char* why) const noexcept;
-  gm_status create_frame(vendor::memory* frame) noexcept;
-  gm_status map_frame(std::uint64_t address, vendor::memory frame) noexcept;
   gm_status piece_create_in_window(std::uint64_t offset, std::uint64_t* address) noexcept;
   void return_piece(const piece& gone) noexcept;
   void take_apart(const piece& gone) noexcept;
   void thread_main() noexcept;
   std::uint64_t taken_apart() const noexcept;
   bool wait_for_returned(std::uint64_t* seen) noexcept;
-  bool take_idle(vendor::memory* frame) noexcept;
-  void give_back_frame(vendor::memory frame) noexcept;
+  bool take_idle(gpu_frame* frame) noexcept;
+  gm_status make_lasting(gpu_frame* frame) noexcept;
 
   static constexpr std::size_t idle_frames_max = 32;
 
   vendor::context context_{};
   std::vector<int> peers_;
+  std::mutex lasting_mutex_;  // held in the API, and outside mutex_: making addresses last is rare
+  lasting_addresses lasting_;
+  std::uint64_t with_lasting_ = 0;  // frames
   std::uint64_t window_base_ = 0;
   std::uint64_t window_bytes_ = 0;
 
   mutable std::mutex mutex_;
   std::unique_ptr<block[], free_deleter> blocks_;  // of the window; untouched ones cost nothing
   std::uint64_t occupied_ = 0;                     // blocks that are taken, or hold a frame
-  std::vector<vendor::memory> idle_;               // frames mapped nowhere; has room for all of them
+  std::vector<gpu_frame> idle_;                    // mapped nowhere; has room for all of them
+  std::vector<gpu_frame> idle_lasting_;            // the same
   std::map<std::uint64_t, std::uint64_t> ranges_;  // without a window: address -> bytes of each piece
   std::vector<piece> returned_;
   std::uint64_t returned_bytes_ = 0;  // with what is in the thread's hand

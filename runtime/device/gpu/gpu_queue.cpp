@@ -60,6 +60,7 @@ void unit_queue::recycle_locked(unit* used) noexcept {
   used->gate = 0;
   used->fills.clear();
   used->copies.clear();
+  used->writes.clear();
   used->next = free_;
   free_ = used;
   --in_use_;

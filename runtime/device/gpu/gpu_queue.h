@@ -47,7 +47,8 @@ struct unit {
   std::uint64_t gate = 0;             // what the stream's flag must be for the device to go on; 0: no gate
   std::vector<fill_run> fills;        // host_transfer
   std::vector<copy_run> copies;
-  std::size_t runs_max = 0;  // so many of the runs are done before the unit fails by `status`
+  std::vector<word_write> writes;  // behind them
+  std::size_t runs_max = 0;        // so many of the runs are done before the unit fails by `status`
 };
 
 class unit_queue {

@@ -181,7 +181,8 @@ void stream::record_end(unit* u) noexcept {
 
 // ---- Transfers -----------------------------------------------------------------------------------------------------
 
-bool stream::needs_host(const runs& what) const noexcept {
+bool stream::needs_host(const transfer_work& what) const noexcept {
+  if (what.word_count != 0 && !device_->facts.writes_values) return true;
   return std::any_of(what.copies, what.copies + what.copy_count,
                      [&](const copy_run& run) { return run.bytes != 0 && path_of(run) != run_path::by_stream; });
 }
@@ -206,23 +207,23 @@ device* stream::out_of_reach(std::uint64_t address) const noexcept {
   return other == nullptr || other == device_ || other->memory.is_reached_by(device_->index) ? nullptr : other;
 }
 
-bool stream::keep_runs(unit* u, const runs& what) noexcept {
+bool stream::keep(unit* u, const transfer_work& what) noexcept {
   try {
     u->fills.assign(what.fills, what.fills + what.fill_count);
     u->copies.assign(what.copies, what.copies + what.copy_count);
+    u->writes.assign(what.words, what.words + what.word_count);
     return true;
   } catch (const std::bad_alloc&) {
     return false;
   }
 }
 
-gm_status stream::transfer(readiness ready, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
-                           std::size_t copy_count, callback done, void* argument, fence* completion) noexcept {
-  const runs what{fills, fill_count, copies, copy_count};
-  const bool by_host = needs_host(what) || (ready != nullptr && fill_count + copy_count != 0);
+gm_status stream::transfer(readiness ready, const transfer_work& what, callback done, void* argument,
+                           fence* completion) noexcept {
+  const bool by_host = needs_host(what) || (ready != nullptr && what.fill_count + what.copy_count != 0);
   unit* const u = queue_.take();
   if (u == nullptr) return no_memory_for_a_unit();
-  if (by_host && !keep_runs(u, what)) {
+  if (by_host && !keep(u, what)) {
     queue_.give_back(u);
     return no_memory_for_a_unit();
   }
@@ -237,7 +238,7 @@ gm_status stream::transfer(readiness ready, const fill_run* fills, std::size_t f
         count_runs(u);
         return submit_host_step(u);
       }
-      if (const gm_status status = submit_runs(u, what); status != GM_OK) return status;
+      if (const gm_status status = submit(u, what); status != GM_OK) return status;
     }
     record_end(u);
     return GM_OK;
@@ -256,29 +257,38 @@ void stream::count_runs(unit* u) noexcept {
   }
 }
 
-gm_status stream::submit_runs(unit* u, const runs& what) noexcept {
+gm_status stream::submit(unit* u, const transfer_work& what) noexcept {
   bool any = false;  // is on the device, or as good as: then a refusal is the unit's failure and not the caller's
   gm_status status = submit_fills(u, what, &any);
   if (status == GM_OK && u->status == GM_OK) status = submit_copies(u, what, &any);
+  if (status == GM_OK && u->status == GM_OK && what.word_count != 0) {
+    any = true;  // of a refused list some may be on their way
+    status = submit_words(what);
+  }
   if (status == GM_OK || !any) return status;
   doom(u, status);
   return GM_OK;
 }
 
-gm_status stream::submit_fills(unit* u, const runs& what, bool* any) noexcept {
+gm_status stream::submit_words(const transfer_work& what) noexcept {
+  const vendor::error error = vendor::write_values(what.words, what.word_count, native_);
+  return error == vendor::success ? GM_OK : device_->failed(error, "writing words");
+}
+
+gm_status stream::submit_fills(unit* u, const transfer_work& what, bool* any) noexcept {
   for (const fill_run* run = what.fills; run != what.fills + what.fill_count; ++run) {
     if (device_->owner->failures.is_due(operation::fill_run)) {
       doom(u, fail(GM_ERROR_DEVICE, "a fill was made to fail"));
       return GM_OK;
     }
-    const vendor::error error = vendor::fill(run->destination, run->value, run->bytes, native_);
+    const vendor::error error = fill_one(*run, what.word_count != 0, native_);
     if (error != vendor::success) return device_->failed(error, "filling device memory");
     *any = true;
   }
   return GM_OK;
 }
 
-gm_status stream::submit_copies(unit* u, const runs& what, bool* any) noexcept {
+gm_status stream::submit_copies(unit* u, const transfer_work& what, bool* any) noexcept {
   const copy_run* run = what.copies;
   const copy_run* const last = run + what.copy_count;
   while (run != last) {
@@ -304,6 +314,12 @@ gm_status stream::submit_copies(unit* u, const runs& what, bool* any) noexcept {
     run += count;
   }
   return GM_OK;
+}
+
+// by_copies: kernels may be waiting for it, and hold what a fill needs to run.
+vendor::error stream::fill_one(const fill_run& run, bool by_copies, vendor::stream on) noexcept {
+  if (by_copies && run.value == 0) return device_->zero.fill(run.destination, run.bytes, on);
+  return vendor::fill(run.destination, run.value, run.bytes, on);
 }
 
 vendor::error stream::copy_one(const copy_run& run, vendor::stream on) noexcept {

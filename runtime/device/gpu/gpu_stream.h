@@ -49,6 +49,16 @@ namespace gpu {
 class staged_copies;
 }
 
+// What a transfer is asked for: fills, then copies, then words.
+struct transfer_work {
+  const fill_run* fills;
+  std::size_t fill_count;
+  const copy_run* copies;
+  std::size_t copy_count;
+  const word_write* words;
+  std::size_t word_count;
+};
+
 struct stream {
  public:
   // A stream of our own, or over one of the program's.
@@ -58,8 +68,8 @@ struct stream {
   // The device closes, and is current; the stream is nobody's.
   void forget(const device& closing) noexcept;
 
-  gm_status transfer(readiness ready, const fill_run* fills, std::size_t fill_count, const copy_run* copies,
-                     std::size_t copy_count, callback done, void* argument, fence* completion) noexcept;
+  gm_status transfer(readiness ready, const transfer_work& what, callback done, void* argument,
+                     fence* completion) noexcept;
   gm_status wait_for(fence awaited) noexcept;
   gm_status record(callback done, void* argument, fence* completion) noexcept;
   gm_status call(void (*function)(void*), void* argument) noexcept;
@@ -80,14 +90,6 @@ struct stream {
   void wait_complete(std::uint64_t position) noexcept { completed_.wait(position); }
 
  private:
-  // The two lists of a transfer.
-  struct runs {
-    const fill_run* fills;
-    std::size_t fill_count;
-    const copy_run* copies;
-    std::size_t copy_count;
-  };
-
   // How a copy gets there.
   enum class run_path : std::uint8_t {
     by_stream,         // the copy engine does it, in the order of a native stream
@@ -99,14 +101,15 @@ struct stream {
   // gpu_stream.cpp: under enqueue_mutex_, on the device, unless they say otherwise.
   gm_status begin(device* where, std::uint32_t flags) noexcept;  // no lock: the stream is nobody's yet
   gm_status take_flag(device* where) noexcept;                   // no lock
-  bool needs_host(const runs& what) const noexcept;              // no lock
+  bool needs_host(const transfer_work& what) const noexcept;     // no lock
   run_path path_of(const copy_run& run) const noexcept;          // no lock
   device* out_of_reach(std::uint64_t address) const noexcept;    // no lock
-  bool keep_runs(gpu::unit* u, const runs& what) noexcept;       // no lock
+  bool keep(gpu::unit* u, const transfer_work& what) noexcept;   // no lock
   bool skip_if_failed(gpu::unit* u) noexcept;
-  gm_status submit_runs(gpu::unit* u, const runs& what) noexcept;
-  gm_status submit_fills(gpu::unit* u, const runs& what, bool* any) noexcept;
-  gm_status submit_copies(gpu::unit* u, const runs& what, bool* any) noexcept;
+  gm_status submit(gpu::unit* u, const transfer_work& what) noexcept;
+  gm_status submit_fills(gpu::unit* u, const transfer_work& what, bool* any) noexcept;
+  gm_status submit_copies(gpu::unit* u, const transfer_work& what, bool* any) noexcept;
+  gm_status submit_words(const transfer_work& what) noexcept;
   void count_runs(gpu::unit* u) noexcept;
   gm_status submit_host_step(gpu::unit* u) noexcept;
   gm_status close_gate(std::uint64_t value) noexcept;
@@ -123,6 +126,8 @@ struct stream {
   gm_status ask(const gpu::unit* u) noexcept;
   gm_status run_call(const gpu::unit* u) noexcept;
   gm_status carry_out(const gpu::unit* u) noexcept;
+  gpu::vendor::error carry_out_runs(const gpu::unit* u) noexcept;
+  gpu::vendor::error write_words(const gpu::unit* u) noexcept;
   gpu::vendor::error carry_out_run(const copy_run& run, run_path path, gpu::staged_copies* staged) noexcept;
   gpu::vendor::error carry_out_of_reach(const copy_run& run) noexcept;
   gm_status happened(const gpu::event_ref& event) noexcept;
@@ -130,6 +135,7 @@ struct stream {
 
   // Either: on any native stream of this device.
   gpu::vendor::error copy_one(const copy_run& run, gpu::vendor::stream on) noexcept;
+  gpu::vendor::error fill_one(const fill_run& run, bool by_copies, gpu::vendor::stream on) noexcept;
 
   gpu::unit_queue queue_;
   device* device_ = nullptr;

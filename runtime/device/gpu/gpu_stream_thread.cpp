@@ -108,20 +108,31 @@ gm_status stream::run_call(const unit* u) noexcept {
   }
 }
 
-// The runs of a host transfer, up to the one that is made to fail. Done when it returns, whatever it returns.
+// Done when it returns, whatever it returns.
 gm_status stream::carry_out(const unit* u) noexcept {
   vendor::error error = vendor::success;
   if (helper_ == vendor::no_stream) {
     error = vendor::create_stream(&helper_, is_independent_);
     if (error != vendor::success) return device_->failed(error, "making a stream for host copies");
   }
+  error = carry_out_runs(u);
+  if (error == vendor::success && u->status == GM_OK && !u->writes.empty()) error = write_words(u);
+  if (error == vendor::success) return GM_OK;
+  const gm_status status = device_->failed(error, "copying");
+  // Some of it may be on its way yet, where the API has said no to the end.
+  const vendor::error at_end = gpu::wait_for_all(helper_);
+  return at_end == vendor::success ? status : device_->wait_failed(at_end, "waiting for host copies");
+}
+
+// The runs of a host transfer, up to the one that is made to fail.
+vendor::error stream::carry_out_runs(const unit* u) noexcept {
+  vendor::error error = vendor::success;
   backend& owner = *device_->owner;
   gpu::staged_copies staged(owner.chunks, owner.copiers, device_->events, helper_, bytes_of(u->copies));
   run_path before = run_path::by_stream;
   for (std::size_t i = 0; i < u->runs_max && error == vendor::success; ++i) {
     if (i < u->fills.size()) {
-      const fill_run& run = u->fills[i];
-      error = vendor::fill(run.destination, run.value, run.bytes, helper_);
+      error = fill_one(u->fills[i], !u->writes.empty(), helper_);
       continue;
     }
     const copy_run& run = u->copies[i - u->fills.size()];
@@ -132,12 +143,23 @@ gm_status stream::carry_out(const unit* u) noexcept {
     before = path;
     if (error == vendor::success) error = carry_out_run(run, path, &staged);
   }
-  error = staged.settle(error);
-  if (error == vendor::success) return GM_OK;
-  const gm_status status = device_->failed(error, "copying");
-  // Some of it may be on its way yet, where the API has said no to the end.
+  return staged.settle(error);
+}
+
+// Where the device has no operation for it, a copy of eight bytes that lie as a word does is taken to be one.
+vendor::error stream::write_words(const unit* u) noexcept {
+  vendor::error error = vendor::success;
+  if (device_->facts.writes_values) {
+    error = vendor::write_values(u->writes.data(), u->writes.size(), helper_);
+  } else {
+    for (const word_write& word : u->writes) {
+      const auto value = reinterpret_cast<std::uint64_t>(&word.value);
+      error = vendor::copy({word.destination, value, sizeof word.value, direction::host_to_device}, helper_);
+      if (error != vendor::success) break;
+    }
+  }
   const vendor::error at_end = gpu::wait_for_all(helper_);
-  return at_end == vendor::success ? status : device_->wait_failed(at_end, "waiting for host copies");
+  return error != vendor::success ? error : at_end;
 }
 
 vendor::error stream::carry_out_run(const copy_run& run, run_path path, gpu::staged_copies* staged) noexcept {

@@ -21,6 +21,9 @@ class host_registrations {
  public:
   // On a current context. In words when it fails.
   gm_status lock(void* memory, std::size_t bytes) noexcept;
+  // What is pinned from the start, and so never unlocked here; until forget().
+  gm_status note(void* memory, std::size_t bytes) noexcept;
+  void forget(void* memory) noexcept;
   // Of the range that begins there: it is no longer used directly, and stays locked until unlock().
   void retire(void* memory) noexcept;
   void unlock(void* memory, std::size_t bytes) noexcept;
@@ -31,13 +34,18 @@ class host_registrations {
   bool covers(std::uint64_t address, std::uint64_t bytes) const noexcept;
 
  private:
-  mutable std::shared_mutex mutex_;
-  std::atomic<std::size_t> count_{0};  // without the lock: none is the usual case
   struct range {
     std::uint64_t end;
     bool is_retired;
+    bool is_pinned;  // from the start
   };
-  std::map<std::uint64_t, range> ranges_;  // by where they begin
+  using range_map = std::map<std::uint64_t, range>;
+
+  gm_status begin_range(std::uint64_t begin, std::size_t bytes, range_map::iterator* place) noexcept;
+
+  mutable std::shared_mutex mutex_;
+  std::atomic<std::size_t> count_{0};  // without the lock: none is the usual case
+  range_map ranges_;                   // by where they begin
 };
 
 }  // namespace gm::device::gpu

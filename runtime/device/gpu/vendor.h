@@ -33,6 +33,7 @@
 //   query_event, synchronize_event                    a thread does, asleep
 //   copy, copy_batch, copy_between_devices, fill      asynchronous, in stream order
 //   wait_for_value               the stream goes on when a flag holds at least the value     facts.waits_for_values
+//   write_values                 64-bit words of device memory, each written whole           facts.writes_values
 //   call_host                    calls a host function, which calls no API, in stream order
 //   create_flag, destroy_flag    a 64-bit word that the host writes and streams wait for
 //
@@ -41,6 +42,7 @@
 //   create_memory, release_memory, map, unmap, allow_access
 //   lock_host, unlock_host       host memory for all devices
 //   allocate_pinned, free_pinned host memory that is so from the start
+//   allocate_shared              the same, which kernels reach too; free_pinned frees it
 #pragma once
 
 #include "device/gpu/error_class.h"

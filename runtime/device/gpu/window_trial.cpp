@@ -21,18 +21,42 @@ class trial {
   trial(std::uint64_t frame, std::uint64_t frame_bytes) noexcept
       : first_(frame), last_(frame + frame_bytes - part_bytes) {}
 
-  vendor::error run() noexcept {
-    error_ = vendor::create_stream(&on_, false);
-    if (error_ == vendor::success) error_ = vendor::allocate(2 * part_bytes, &plain_);
+  vendor::error of_window() noexcept {
+    begin();
     by_device();
     by_host();
+    return end();
+  }
+
+  vendor::error of_alias(std::uint64_t alias) noexcept {
+    begin();
+    const std::uint64_t last_alias = alias + (last_ - first_);
+    fill(first_, of_first);
+    fill(last_alias, of_last);
+    expect(alias, of_first);
+    expect(last_, of_last);
+    carry(plain_, last_, direction::device_to_device);
+    expect(plain_, of_last);
+    fill(plain_, of_plain);
+    carry(alias, plain_, direction::device_to_device);
+    expect(first_, of_plain);
+    return end();
+  }
+
+  bool is_same() const noexcept { return is_same_; }
+
+ private:
+  void begin() noexcept {
+    error_ = vendor::create_stream(&on_, false);
+    if (error_ == vendor::success) error_ = vendor::allocate(2 * part_bytes, &plain_);
+  }
+
+  vendor::error end() noexcept {
     if (plain_ != 0) ignore(vendor::free_memory(plain_));
     if (on_ != vendor::no_stream) ignore(vendor::destroy_stream(on_));
     return error_;
   }
-  bool is_same() const noexcept { return is_same_; }
 
- private:
   void fill(std::uint64_t where, std::uint8_t value) noexcept {
     if (error_ == vendor::success) error_ = vendor::fill(where, value, part_bytes, on_);
   }
@@ -85,8 +109,15 @@ class trial {
 
 vendor::error try_window(std::uint64_t frame, std::uint64_t frame_bytes, bool* works) noexcept {
   trial window(frame, frame_bytes);
-  const vendor::error error = window.run();
+  const vendor::error error = window.of_window();
   *works = error == vendor::success && window.is_same();
+  return error;
+}
+
+vendor::error try_alias(std::uint64_t frame, std::uint64_t alias, std::uint64_t frame_bytes, bool* works) noexcept {
+  trial both(frame, frame_bytes);
+  const vendor::error error = both.of_alias(alias);
+  *works = error == vendor::success && both.is_same();
   return error;
 }
 

@@ -15,5 +15,7 @@ namespace gm::device::gpu {
 // frame: where one is mapped, which may be overwritten. The API's error, if it was refused something; else *works says
 // whether all was found as it was written.
 vendor::error try_window(std::uint64_t frame, std::uint64_t frame_bytes, bool* works) noexcept;
+// The same, of a second address of that frame: what is written at the one has to be found at the other.
+vendor::error try_alias(std::uint64_t frame, std::uint64_t alias, std::uint64_t frame_bytes, bool* works) noexcept;
 
 }  // namespace gm::device::gpu

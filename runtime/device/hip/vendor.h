@@ -82,6 +82,7 @@ struct device_facts {
   char name[64];
   bool maps_memory;
   bool waits_for_values;
+  bool writes_values;
   bool copies_in_batches;
 };
 
@@ -112,6 +113,7 @@ inline error ask_device(int index, device_facts* facts) noexcept {
     result = ask_whether(hipDeviceAttributeCanUseStreamWaitValue, index, &facts->waits_for_values);
   }
 #endif
+  facts->writes_values = facts->waits_for_values;
   return result;
 }
 
@@ -273,6 +275,23 @@ inline error destroy_flag(const flag& which) noexcept { return hipHostFree(which
 inline error wait_for_value(stream, const flag&, std::uint64_t) noexcept { return hipErrorNotSupported; }
 #endif
 
+// A call for each: lists of them are of later releases. Whether a device writes them while kernels hold all of its
+// processors is not known.
+inline error write_values(const word_write* words, std::size_t count, stream on) noexcept {
+#if GMEM_HIP_WAITS_FOR_VALUES
+  error result = success;
+  for (std::size_t i = 0; i < count && result == success; ++i) {
+    result = hipStreamWriteValue64(on, pointer(words[i].destination), words[i].value, 0);
+  }
+  return result;
+#else
+  static_cast<void>(words);
+  static_cast<void>(count);
+  static_cast<void>(on);
+  return hipErrorNotSupported;
+#endif
+}
+
 // Some releases declare hipLaunchHostFunc and do not have it; its forerunner is everywhere.
 inline error call_host(stream on, void (*function)(void*) noexcept, void* argument) noexcept {
   struct host_call {
@@ -368,5 +387,23 @@ inline error allocate_pinned(std::uint64_t bytes, void** result) noexcept {
 }
 
 inline error free_pinned(void* host) noexcept { return hipHostFree(host); }
+
+// Coherent: what a kernel writes there the host sees before the kernel ends.
+inline error allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_address) noexcept {
+  void* made = nullptr;
+  if (const error result =
+          hipHostMalloc(&made, bytes, hipHostMallocPortable | hipHostMallocMapped | hipHostMallocCoherent);
+      result != success) {
+    return result;
+  }
+  void* device = nullptr;
+  if (const error result = hipHostGetDevicePointer(&device, made, 0); result != success) {
+    static_cast<void>(hipHostFree(made));
+    return result;
+  }
+  *host = made;
+  *device_address = reinterpret_cast<std::uint64_t>(device);
+  return success;
+}
 
 }  // namespace gm::device::gpu::vendor
