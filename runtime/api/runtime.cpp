@@ -167,7 +167,7 @@ status runtime::demand_on(unsigned node, device_faults*& result) {
   lock_guard guard(d.admission);
   std::unique_ptr<device_faults>& made = demand_[node];
   if (made == nullptr) {
-    std::unique_ptr<device_faults> fresh(new (std::nothrow) device_faults(vm, moves, d));
+    std::unique_ptr<device_faults> fresh(new (std::nothrow) device_faults(vm, moves, d, thrash));
     if (fresh == nullptr) return fail(status::no_memory, "no memory to serve kernels' faults");
     if (const status s = fresh->start(); s != status::ok) return s;
     made = std::move(fresh);

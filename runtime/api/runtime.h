@@ -65,7 +65,8 @@ class runtime {
   move_pool moves;
   gm::registrar registrar{vm};
   condemned offenders{vm};
-  cpu_faults faults{vm, moves, offenders};
+  bounces thrash;
+  cpu_faults faults{vm, moves, offenders, &thrash};
   std::atomic<std::uint64_t> streams{0};  // that the program has
   std::atomic<std::uint64_t> scopes{0};   // begun and not yet released
 

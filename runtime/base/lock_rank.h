@@ -24,6 +24,7 @@ enum class lock_rank : std::uint8_t {
   policy,          // setting the program's policy; nothing else is taken under it
   fault_streams,   // the recent sequential streams of CPU faults
   demand_scopes,   // one a device: which on-demand scopes it has
+  bounces,         // what is remembered of blocks that go to and fro
   starved_faults,  // CPU faults that wait for host memory
   condemned,       // threads whose touch is about to be an error
   log,

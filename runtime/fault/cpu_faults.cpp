@@ -110,6 +110,18 @@ page_mask cpu_faults::window_locked(block_index index, const block& b, const cpu
   return wanted;
 }
 
+// Whether a block that kernels fetch on demand as well goes to and fro too often for neighbours to come along.
+bool cpu_faults::keeps_to_page(block_index index, const block& b, const cpu_fault& fault, page_mask page) {
+  bool on_demand = false;
+  for (unsigned n = 1; n < vm_.nodes && thrash_ != nullptr; ++n)
+    on_demand = on_demand || (vm_.map(n) != nullptr && vm_.map(n)->at(index).present != no_pages);
+  const bool writes = fault.access == cpu_access::write;
+  if (!on_demand || (valid_elsewhere(b, vm_.nodes, host_node) & page) == no_pages) return false;
+  if (!writes && (b.host().valid & page) != no_pages) return false;
+  const movement m{.block = index, .to = host_node, .write = writes, .now_ns = now_ns()};
+  return bounces::keeps_from(thrash_->wanted(m, vm_.nodes), host_node);
+}
+
 // Where several devices have it, from one after the other; without a record for that the thread repeats its access.
 cpu_faults::outcome cpu_faults::take_from_kernels_locked(block_index index, block& b, const cpu_fault& fault,
                                                          page_mask page, begun_work& begun) {
@@ -169,7 +181,7 @@ cpu_faults::outcome cpu_faults::serve_locked(block_index index, block& b, const 
     if (vm_.leases.cpu_verdict(touched, cpu_access::write, 0) != lease_table::verdict::free) read_only = page;
   }
 
-  page_mask window = window_locked(index, b, fault, page, busy);
+  page_mask window = keeps_to_page(index, b, fault, page) ? page : window_locked(index, b, fault, page, busy);
   // Kernels that run may be using pages of it: the touched one is taken from them, the others stay.
   const page_mask used = held_by_kernels_locked(vm_, index, window, host_node, fault.access == cpu_access::read);
   if ((used & page) != 0) return take_from_kernels_locked(index, b, fault, page, begun);

@@ -24,6 +24,7 @@
 // Threads: any number may serve at once.
 #pragma once
 
+#include "fault/bounces.h"
 #include "fault/condemned.h"
 #include "migrate/move.h"
 #include "policy/fault_window.h"
@@ -34,7 +35,8 @@ namespace gm {
 
 class cpu_faults {
  public:
-  cpu_faults(vm_object& vm, move_pool& moves, condemned& offenders) : vm_(vm), moves_(moves), offenders_(offenders) {}
+  cpu_faults(vm_object& vm, move_pool& moves, condemned& offenders, bounces* thrash = nullptr)
+      : vm_(vm), moves_(moves), offenders_(offenders), thrash_(thrash) {}
 
   enum class outcome : std::uint8_t {
     served,       // the access may be repeated
@@ -56,12 +58,14 @@ class cpu_faults {
   outcome take_from_kernels_locked(block_index, block&, const cpu_fault&, page_mask page, begun_work& begun);
   outcome find_host_memory(const cpu_fault&, std::uint32_t seen);
   page_mask window_locked(block_index, const block&, const cpu_fault&, page_mask page, page_mask unusable);
+  bool keeps_to_page(block_index, const block&, const cpu_fault&, page_mask page);
   void park_locked(block&, page_mask page);
   void repair_locked(block_index, block&, const cpu_fault&, page_mask page);
 
   vm_object& vm_;
   move_pool& moves_;
   condemned& offenders_;
+  bounces* thrash_;  // null: blocks are not watched
   fault_streams streams_;
   write_streams writes_;
 };

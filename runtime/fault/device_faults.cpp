@@ -35,8 +35,8 @@ struct device_faults::begun_work {
   homeward_copy_plan home_copies;
 };
 
-device_faults::device_faults(vm_object& vm, move_pool& moves, device_node& device)
-    : vm_(vm), moves_(moves), device_(device), map_(vm, device), reclaimer_(vm, moves, device) {}
+device_faults::device_faults(vm_object& vm, move_pool& moves, device_node& device, bounces& thrash)
+    : vm_(vm), moves_(moves), device_(device), thrash_(thrash), map_(vm, device), reclaimer_(vm, moves, device) {}
 
 status device_faults::start() try {
   waiting_.reserve(access_map::ring_slots * 2);
@@ -190,6 +190,7 @@ bool device_faults::serve() {
       fresh.to_write = wanted.to_write & fresh.pages;
       plan(index, *b, fresh);
       wanted.along = fresh.along;
+      wanted.fresh = fresh.pages;
     }
     const page_mask served = serve_block(index, wanted);
     bring_ahead();
@@ -353,6 +354,16 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   const page_mask gone = wanted.pages & ~vm_.leases.on_demand(node, index);
   wanted.pages &= ~busy & b.allocated & ~gone;
   wanted.to_write &= wanted.pages;
+  // A request that still waits is no second movement.
+  const page_mask moving = wanted.fresh & wanted.pages & valid_elsewhere(b, vm_.nodes, node) & (wanted.to_write | ~here.valid);
+  if (moving != no_pages) {
+    const movement m{
+        .block = index, .to = node, .write = (moving & wanted.to_write) != no_pages, .now_ns = now_ns()};
+    if (const thrash_answer answer = thrash_.wanted(m, vm_.nodes); bounces::keeps_from(answer, node)) {
+      entries.hold_until_ns = answer.until_ns;
+      return gone;
+    }
+  }
   const page_mask in_use = take_from_others_locked(index, b, wanted, begun);
   wanted.pages &= ~in_use;
   wanted.to_write &= ~in_use;

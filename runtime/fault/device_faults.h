@@ -8,6 +8,7 @@
 //       being copied or remapped      -> later
 //       the CPU has just taken it     -> later, for a moment (access_map::hold_until_ns)
 //       in use by another device's kernels, in a way that excludes this one -> taken from them, later
+//       goes to and fro too often     -> stays where it is for a while (bounces.h), later
 //       no frame                      -> one is taken; without free ones the reclaimer is asked, later
 //       valid here                    -> others lose it when it is to be written; shown
 //       only on a device that this one cannot copy from -> a move to the host, later
@@ -30,6 +31,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "evict/reclaimer.h"
+#include "fault/bounces.h"
 #include "migrate/access_map.h"
 #include "migrate/move.h"
 #include "platform/thread.h"
@@ -48,7 +50,7 @@ class device_faults {
  public:
   static constexpr std::uint64_t stuck_ns = 2'000'000'000;
 
-  device_faults(vm_object& vm, move_pool& moves, device_node& device);
+  device_faults(vm_object& vm, move_pool& moves, device_node& device, bounces& thrash);
   ~device_faults() { stop(); }
   // The map, and the threads. Nothing is left when it fails.
   status start();
@@ -70,6 +72,7 @@ class device_faults {
   struct wanted_pages {
     page_mask pages = no_pages;
     page_mask to_write = no_pages;
+    page_mask fresh = no_pages;  // those that have just been asked for
     page_mask along = no_pages;  // nobody has asked for these: they are left away where anything is in the way
   };
   struct begun_work;
@@ -92,6 +95,7 @@ class device_faults {
   vm_object& vm_;
   move_pool& moves_;
   device_node& device_;
+  bounces& thrash_;
   access_map map_;
   reclaimer reclaimer_;
   thread thread_;

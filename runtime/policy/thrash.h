@@ -19,8 +19,8 @@ namespace gm {
 
 inline constexpr std::uint64_t bounce_within_ns = 2'000'000;
 inline constexpr unsigned bounces_that_thrash = 3;
-inline constexpr std::uint64_t shortest_pin_ns = 1'000'000;
-inline constexpr std::uint64_t longest_pin_ns = 64'000'000;
+inline constexpr std::uint64_t shortest_pin_ns = 250'000;
+inline constexpr std::uint64_t longest_pin_ns = 4'000'000;
 
 enum class treatment : std::uint8_t {
   normal,
