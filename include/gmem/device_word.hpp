@@ -160,11 +160,24 @@ GM_HOST_DEVICE bool compare_exchange(T* to, T expected, T desired) {
 #endif
 }
 
+// hipcc has memcpy for the host alone.
+template <class T, class Bits>
+GM_HOST_DEVICE T made_of(const Bits& bits) {
+  static_assert(sizeof(T) == sizeof(Bits));
+  T value;
+#if defined(__HIP_DEVICE_COMPILE__)
+  __builtin_memcpy(&value, &bits, sizeof value);
+#else
+  std::memcpy(&value, &bits, sizeof value);
+#endif
+  return value;
+}
+
 // The bytes of a T, whole where it is a number of up to 8 bytes, while a copy engine may be overwriting them: who reads
 // finds out afterwards.
 template <class T>
 #if !GMEM_IN_KERNEL
-[[gnu::no_sanitize("thread")]]
+__attribute__((no_sanitize("thread")))
 #endif
 GM_HOST_DEVICE inline T
 read_unsure(const T* from) {
@@ -174,17 +187,13 @@ read_unsure(const T* from) {
                            std::conditional_t<sizeof(T) == 2, std::uint16_t,
                                               std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>>;
     const word bits = *reinterpret_cast<const volatile word*>(from);
-    T value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+    return made_of<T>(bits);
   } else {
     static_assert(alignof(T) >= 4 && sizeof(T) % 4 == 0, "elements are of 1, 2, 4 or a multiple of 4 bytes");
     std::uint32_t bits[sizeof(T) / 4];
     const auto* words = reinterpret_cast<const volatile std::uint32_t*>(from);
     for (std::size_t i = 0; i < sizeof(T) / 4; ++i) bits[i] = words[i];
-    T value;
-    std::memcpy(&value, bits, sizeof value);
-    return value;
+    return made_of<T>(bits);
   }
 }
 

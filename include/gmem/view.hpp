@@ -225,7 +225,7 @@ class element {
 template <class T>
 class page_span {
  public:
-  GM_HOST_DEVICE page_span() = default;
+  page_span() = default;
   GM_HOST_DEVICE page_span(T* data, std::size_t first, std::size_t size) : data_(data), first_(first), size_(size) {}
 
   GM_HOST_DEVICE T* data() const { return data_; }
