@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// access_patterns.cpp - each pattern of kernels/ on a device, against a plain loop of the CPU: over raw pointers, and
-// over an accessor that gives the least that kernels/accessor.hpp asks for. Exit status 77: there is no device.
+// access_patterns.cpp - each pattern of kernels/ on a device, against a plain loop of the CPU: over raw pointers, over
+// an accessor that gives the least that kernels/accessor.hpp asks for, and over views, of more data than the device may
+// hold. Exit status 77: there is no device.
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <gmem/gmem.hpp>
 #include <gmem/parallel.hpp>
+#include <gmem/view.hpp>
 #include <utility>
 #include <vector>
 
@@ -68,19 +70,54 @@ class narrow {
   T* first_;
 };
 
+// How kernels reach the arrays: what a scope is told of them, and what they look through. Few of the data, or many.
 struct as_pointer {
   static constexpr const char* name = "raw pointers";
-  template <class T>
-  T* operator()(T* pointer) const {
-    return pointer;
+  static constexpr std::size_t scale = 1;  // of the arrays
+  template <class X>
+  static gm::access read(const X& x) {
+    return gm::read(x);
+  }
+  template <class X>
+  static gm::access write(X& x) {
+    return gm::write(x);
+  }
+  template <class X>
+  static gm::access read_write(X& x) {
+    return gm::read_write(x);
+  }
+  template <class X>
+  static auto* look(const gm::scope&, const gm::stream& stream, X& x) {
+    return gm::device_pointer(x.data(), stream);
   }
 };
 
-struct as_narrow {
+struct as_narrow : as_pointer {
   static constexpr const char* name = "a narrow accessor";
-  template <class T>
-  narrow<T> operator()(T* pointer) const {
-    return narrow<T>(pointer);
+  template <class X>
+  static auto look(const gm::scope& use, const gm::stream& stream, X& x) {
+    return narrow(as_pointer::look(use, stream, x));
+  }
+};
+
+struct as_view {
+  static constexpr const char* name = "views";
+  static constexpr std::size_t scale = 16;
+  template <class X>
+  static gm::access read(const X& x) {
+    return gm::on_demand(x);
+  }
+  template <class X>
+  static gm::access write(X& x) {
+    return gm::on_demand(x);
+  }
+  template <class X>
+  static gm::access read_write(X& x) {
+    return gm::on_demand(x);
+  }
+  template <class X>
+  static auto look(const gm::scope& use, const gm::stream&, X& x) {
+    return gm::view(use, x);
   }
 };
 
@@ -108,9 +145,16 @@ class patterns {
   }
 
  private:
+  static constexpr std::size_t scale = Access::scale;
+
+  // What kernels of the scope write, and what they only read.
   template <class T>
-  auto on_device(gm::vector<T>& x) const {
-    return Access{}(gm::device_pointer(x.data(), stream_));
+  auto out(const gm::scope& use, gm::vector<T>& x) const {
+    return Access::look(use, stream_, x);
+  }
+  template <class T>
+  auto in(const gm::scope& use, const gm::vector<T>& x) const {
+    return Access::look(use, stream_, x);
   }
 
   template <class T, class Expected>
@@ -121,39 +165,39 @@ class patterns {
   }
 
   void stream_triad() {
-    constexpr std::size_t count = 70'001;
+    constexpr std::size_t count = 70'001 * scale;
     const auto x_at = [](std::size_t i) { return static_cast<float>(i % 1000); };
     const auto y_at = [](std::size_t i) { return static_cast<float>(i % 77); };
     auto x = filled<float>(count, x_at), y = filled<float>(count, y_at), z = filled<float>(count, x_at);
     {
-      gm::scope use(stream_, gm::read(x), gm::read(y), gm::write(z));
-      gm::parallel_for(stream_, count, gm::kernels::triad{3.0f, on_device(x), on_device(y), on_device(z)});
+      gm::scope use(stream_, Access::read(x), Access::read(y), Access::write(z));
+      gm::parallel_for(stream_, count, gm::kernels::triad{3.0f, in(use, x), in(use, y), out(use, z)});
     }
     expect_elements(
         z, [&](std::size_t i) { return x_at(i) + 3 * y_at(i); }, "stream");
   }
 
   void strided() {
-    constexpr std::size_t count = 3'000, stride = 33;
+    constexpr std::size_t count = 3'000 * scale, stride = 33;
     auto from = filled<word>(count * stride, mixed);
     auto to = filled<word>(count, [](std::size_t) { return 0; });
     {
-      gm::scope use(stream_, gm::read(from), gm::write(to));
-      gm::parallel_for(stream_, count, gm::kernels::strided{on_device(from), on_device(to), stride});
+      gm::scope use(stream_, Access::read(from), Access::write(to));
+      gm::parallel_for(stream_, count, gm::kernels::strided{in(use, from), out(use, to), stride});
     }
     expect_elements(
         to, [](std::size_t i) { return mixed(i * stride); }, "strided");
   }
 
   void gather() {
-    constexpr std::size_t count = 50'000, sources = 80'000;
+    constexpr std::size_t count = 50'000 / scale, sources = 80'000 * scale;
     const auto place = [](std::size_t i) { return mixed(i) % sources; };
     auto from = filled<wide>(sources, mixed);
     auto places = filled<word>(count, place);
     auto to = filled<wide>(count, [](std::size_t) { return 0; });
     {
-      gm::scope use(stream_, gm::read(from), gm::read(places), gm::write(to));
-      gm::parallel_for(stream_, count, gm::kernels::gather{on_device(from), on_device(places), on_device(to)});
+      gm::scope use(stream_, Access::read(from), Access::read(places), Access::write(to));
+      gm::parallel_for(stream_, count, gm::kernels::gather{in(use, from), in(use, places), out(use, to)});
     }
     expect_elements(
         to, [&](std::size_t i) { return wide{mixed(place(i))}; }, "gather");
@@ -176,8 +220,8 @@ class patterns {
     auto places = filled<word>(count, place);
     auto to = filled<T>(sums, [](std::size_t i) { return i; });
     {
-      gm::scope use(stream_, gm::read(from), gm::read(places), gm::read_write(to));
-      gm::parallel_for(stream_, count, gm::kernels::scatter_add{on_device(from), on_device(places), on_device(to)});
+      gm::scope use(stream_, Access::read(from), Access::read(places), Access::read_write(to));
+      gm::parallel_for(stream_, count, gm::kernels::scatter_add{in(use, from), in(use, places), out(use, to)});
     }
     std::vector<T> expected(sums);
     for (std::size_t s = 0; s < sums; ++s) expected[s] = static_cast<T>(s);
@@ -187,14 +231,14 @@ class patterns {
   }
 
   void pointer_chase() {
-    constexpr std::size_t places = 40'000, chases = 1'000, steps = 100;
+    constexpr std::size_t places = 40'000 * scale, chases = 1'000 / scale, steps = 100;
     auto next = filled<word>(places, [](std::size_t i) { return mixed(i) % places; });
     auto starts = filled<word>(chases, [](std::size_t i) { return i * 7 % places; });
     auto ends = filled<word>(chases, [](std::size_t) { return 0; });
     {
-      gm::scope use(stream_, gm::read(next), gm::read(starts), gm::write(ends));
+      gm::scope use(stream_, Access::read(next), Access::read(starts), Access::write(ends));
       gm::parallel_for(stream_, chases,
-                       gm::kernels::pointer_chase{on_device(next), on_device(starts), on_device(ends), steps});
+                       gm::kernels::pointer_chase{in(use, next), in(use, starts), out(use, ends), steps});
     }
     const auto chased = [&](std::size_t i) {
       word here = starts[i];
@@ -205,13 +249,13 @@ class patterns {
   }
 
   void stencil() {
-    for (const auto& [width, height] : {std::pair<std::size_t, std::size_t>{191, 67}, {1, 5}, {4, 1}, {3, 3}}) {
+    for (const auto& [width, height] : {std::pair<std::size_t, std::size_t>{191, 67 * scale}, {1, 5}, {4, 1}, {3, 3}}) {
       const std::size_t w = width, h = height;
       auto from = filled<word>(w * h, mixed);
       auto to = filled<word>(w * h, [](std::size_t) { return 0; });
       {
-        gm::scope use(stream_, gm::read(from), gm::write(to));
-        gm::parallel_for(stream_, w * h, gm::kernels::stencil{on_device(from), on_device(to), w, h, 5u, 3u});
+        gm::scope use(stream_, Access::read(from), Access::write(to));
+        gm::parallel_for(stream_, w * h, gm::kernels::stencil{in(use, from), out(use, to), w, h, 5u, 3u});
       }
       const auto cell = [&](std::size_t i) {
         const bool is_rim = i < w || i >= w * (h - 1) || i % w == 0 || i % w == w - 1;
@@ -236,14 +280,13 @@ class patterns {
     auto x = filled<double>(width, [](std::size_t i) { return i % 101; });
     auto y = filled<double>(rows, [](std::size_t) { return -1; }), sums = y;
     {
-      gm::scope use(stream_, gm::read(offsets), gm::read(columns), gm::read(values), gm::read(x), gm::write(y),
-                    gm::write(sums));
+      gm::scope use(stream_, Access::read(offsets), Access::read(columns), Access::read(values), Access::read(x),
+                    Access::write(y), Access::write(sums));
+      gm::parallel_for(stream_, rows,
+                       gm::kernels::spmv{in(use, offsets), in(use, columns), in(use, values), in(use, x), out(use, y)});
       gm::parallel_for(
           stream_, rows,
-          gm::kernels::spmv{on_device(offsets), on_device(columns), on_device(values), on_device(x), on_device(y)});
-      gm::parallel_for(stream_, rows,
-                       gm::kernels::spmv{on_device(offsets), on_device(columns), constant<double>{1}, on_device(x),
-                                         on_device(sums)});
+          gm::kernels::spmv{in(use, offsets), in(use, columns), constant<double>{1}, in(use, x), out(use, sums)});
     }
     std::vector<double> expected(rows), expected_sums(rows);
     for (std::size_t row = 0; row < rows; ++row) {
@@ -280,25 +323,39 @@ class patterns {
     gm::vector<wide> reached(1, 1);
     for (wide before = 0, depth = 0; reached[0] != before; ++depth) {
       before = reached[0];
-      gm::scope use(stream_, gm::read(low), gm::read(low_targets), gm::read(high), gm::read(high_targets),
-                    gm::read_write(depths), gm::read_write(reached));
-      level(low, low_targets, depths, reached, 0, static_cast<word>(depth));
-      level(high, high_targets, depths, reached, seam, static_cast<word>(depth));
+      gm::scope use(stream_, Access::read(low), Access::read(low_targets), Access::read(high),
+                    Access::read(high_targets), Access::read_write(depths), Access::read_write(reached));
+      level(use, low, low_targets, depths, reached, 0, static_cast<word>(depth));
+      level(use, high, high_targets, depths, reached, seam, static_cast<word>(depth));
     }
     expect(reached[0] == order.size(), "breadth-first search's number of nodes", Access::name);
     expect_elements(
         depths, [&](std::size_t i) { return expected[i]; }, "breadth-first search");
   }
 
-  void level(gm::vector<wide>& offsets, gm::vector<word>& targets, gm::vector<word>& depths, gm::vector<wide>& reached,
-             std::size_t first_node, word depth) {
+  void level(const gm::scope& use, const gm::vector<wide>& offsets, const gm::vector<word>& targets,
+             gm::vector<word>& depths, gm::vector<wide>& reached, std::size_t first_node, word depth) {
     gm::parallel_for(stream_, offsets.size() - 1,
-                     gm::kernels::bfs_level{on_device(offsets), on_device(targets), on_device(depths),
-                                            on_device(reached), first_node, depth});
+                     gm::kernels::bfs_level{in(use, offsets), in(use, targets), out(use, depths), out(use, reached),
+                                            first_node, depth});
   }
 
   gm::stream stream_;
 };
+
+// Arrays of 2 to 13 MiB, and a device that may hold 4.
+void over_views() {
+  gm_options options = gm::default_options();
+  options.device_budget_bytes = std::uint64_t{4} << 20;
+  gm::init(options);
+  if (gm::node_info(1).has_access_map == 0) {
+    std::printf("%s has no access map: nothing is seen through views\n", gm::node_info(1).name);
+    return;
+  }
+  patterns<as_view>{}.run();
+  expect(gm::stats().node[1].faults != 0, "faults of kernels", as_view::name);
+  expect(gm::stats().node[1].evictions != 0, "evictions", as_view::name);
+}
 
 }  // namespace
 
@@ -310,6 +367,8 @@ int main() {
   try {
     patterns<as_pointer>{}.run();
     patterns<as_narrow>{}.run();
+    gm::shutdown();
+    over_views();
   } catch (const std::exception& thrown) {
     std::printf("wrong: %s\n", thrown.what());
     return 1;
