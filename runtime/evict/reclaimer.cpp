@@ -61,7 +61,8 @@ bool reclaimer::read_marks() {
     to->store(how);
     to->notify_all();
   };
-  if (owners_.empty() || api.transfer(device_.to_map, nullptr, 0, runs_.data(), runs_.size(), done, &result, nullptr) != GM_OK)
+  if (owners_.empty() ||
+      api.transfer(device_.to_map, nullptr, 0, runs_.data(), runs_.size(), done, &result, nullptr) != GM_OK)
     return false;
   result.wait(-1);
   if (result.load() != GM_OK) return false;

@@ -56,7 +56,7 @@ class reclaimer {
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint32_t> streams_use_{0};
   // Of the thread alone.
-  std::vector<block_index> owners_;  // sorted; blocks whose marks were read
+  std::vector<block_index> owners_;   // sorted; blocks whose marks were read
   std::vector<std::uint8_t> marked_;  // for each: whether any page was touched
   std::vector<device::copy_run> runs_;
   std::vector<device::fill_run> resets_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// bounces.h - blocks that go to and fro between the CPU and kernels, or kernels of two devices: what policy remembers of
-// them (policy/thrash.h), for all who serve faults.
+// bounces.h - blocks that go to and fro between the CPU and kernels, or kernels of two devices: what policy remembers
+// of them (policy/thrash.h), for all who serve faults.
 //
 // A block that policy pins stays where it is for a while: kernels' requests for it wait, and a CPU's fault, which must
 // not wait for a time to pass, takes no more than the page it needs.

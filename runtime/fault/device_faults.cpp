@@ -106,11 +106,21 @@ void device_faults::give_up_on(std::uint64_t scopes, status result, const char* 
 
 void device_faults::move_ended(void* self, const move& m, status result) {
   if (result == status::ok) return;
-  auto& faults = *static_cast<device_faults*>(self);
+  static_cast<device_faults*>(self)->give_up_pages(m.index, m.shown, result, "copying");
+}
+
+void device_faults::entries_failed(void* self, const remapping& r, status result) {
+  static_cast<device_faults*>(self)->give_up_pages(r.index, r.pages, result, "showing");
+}
+
+// Something that kernels wait for has failed, which the thread's last error tells.
+void device_faults::give_up_pages(block_index index, page_mask pages, status result, const char* what) {
+  const std::uint64_t first = offset_of(index) + static_cast<unsigned>(std::countr_zero(pages)) * page_bytes;
   char why[256];
-  std::snprintf(why, sizeof why, "copying pages that a kernel waits for to node %u (%s) failed: %s",
-                faults.device_.node, faults.device_.info.name, last_error());
-  faults.give_up_on(faults.scopes_over(m.index, m.shown), result, why);
+  std::snprintf(why, sizeof why, "a kernel on node %u (%s) waits for %u pages from %p on, and %s them failed: %.100s",
+                device_.node, device_.info.name, count_pages(pages), static_cast<void*>(vm_.memory.user(first)), what,
+                last_error());
+  give_up_on(scopes_over(index, pages), result, why);
 }
 
 // ---- The thread ----------------------------------------------------------------------------------------------------
@@ -227,9 +237,10 @@ void device_faults::give_up_stuck(std::uint64_t now) {
   if (stuck == 0) return;
   char why[256];
   std::snprintf(why, sizeof why,
-                "%zu pages wait for room on node %u (%s), and none of its %u frames has come free: kernels hold pages "
-                "(spans, or this scope's declared ranges) in all of them",
-                waiting_.size(), device_.node, device_.info.name, device_.pool.capacity());
+                "%zu pages, the first at %p, wait for room on node %u (%s), and none of its %u frames has come free: "
+                "kernels hold pages (spans, or this scope's declared ranges) in all of them",
+                waiting_.size(), static_cast<void*>(vm_.memory.user(waiting_[0].page * page_bytes)), device_.node,
+                device_.info.name, device_.pool.capacity());
   give_up_on(stuck, status::no_memory, why);
 }
 
@@ -246,8 +257,7 @@ bool device_faults::has_place(block_index index, block& b) {
   if (!has_frame) {
     const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
     reclaimer_.look();
-    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok)
-      return false;
+    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) return false;
   }
   lock_guard no_frame_changes(device_.pieces);
   std::uint64_t address = 0;
@@ -279,7 +289,7 @@ page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
       device_.pool.used_on_demand(b->node(device_.node).frame(), streamed_);
   }
   if (begun.taking != nullptr) (void)submit_remapping(begun.taking);
-  if (begun.showing != nullptr && submit_remapping(begun.showing) != status::ok) served = no_pages;
+  if (begun.showing != nullptr) (void)submit_remapping(begun.showing);  // refused: entries_failed() has been called
   if (begun.homeward != nullptr) (void)submit_move(moves_, begun.homeward, begun.home_copies, nullptr);
   if (begun.moving != nullptr) (void)submit_move(moves_, begun.moving, begun.copies, nullptr);
   return served;
@@ -355,10 +365,10 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   wanted.pages &= ~busy & b.allocated & ~gone;
   wanted.to_write &= wanted.pages;
   // A request that still waits is no second movement.
-  const page_mask moving = wanted.fresh & wanted.pages & valid_elsewhere(b, vm_.nodes, node) & (wanted.to_write | ~here.valid);
+  const page_mask moving =
+      wanted.fresh & wanted.pages & valid_elsewhere(b, vm_.nodes, node) & (wanted.to_write | ~here.valid);
   if (moving != no_pages) {
-    const movement m{
-        .block = index, .to = node, .write = (moving & wanted.to_write) != no_pages, .now_ns = now_ns()};
+    const movement m{.block = index, .to = node, .write = (moving & wanted.to_write) != no_pages, .now_ns = now_ns()};
     if (const thrash_answer answer = thrash_.wanted(m, vm_.nodes); bounces::keeps_from(answer, node)) {
       entries.hold_until_ns = answer.until_ns;
       return gone;
@@ -376,7 +386,7 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   if (present != no_pages) {
     make_exclusive_locked(vm_, index, b, node, upgraded);
     const page_mask writable = present & here.writable & ~valid_elsewhere(b, vm_.nodes, node);
-    begun.showing = begin_showing_locked(vm_, map_, index, b, present, writable);
+    begun.showing = begin_showing_locked(vm_, map_, index, b, {present, writable, entries_failed, this});
     if (begun.showing != nullptr) served |= present;
   }
 

@@ -7,8 +7,8 @@
 //   3 serve_block(), for each block, under its lock:
 //       being copied or remapped      -> later
 //       the CPU has just taken it     -> later, for a moment (access_map::hold_until_ns)
-//       in use by another device's kernels, in a way that excludes this one -> taken from them, later
 //       goes to and fro too often     -> stays where it is for a while (bounces.h), later
+//       in use by another device's kernels, in a way that excludes this one -> taken from them, later
 //       no frame                      -> one is taken; without free ones the reclaimer is asked, later
 //       valid here                    -> others lose it when it is to be written; shown
 //       only on a device that this one cannot copy from -> a move to the host, later
@@ -17,9 +17,10 @@
 //   4 the kernel sees the entry change, and goes on
 // "Later" means with the next round: the thread goes round while anything waits or kernels may ask, and sleeps when
 // there is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait
-// never keep it from serving them. What cannot be served: a page whose copy fails, and pages for which no frame came
-// free in stuck_ns although nobody else holds any. Their scopes get no more pages, and their streams fail with the
-// reason; contents are as before. Threads: work() is one thread; the rest may be called from any.
+// never keep it from serving them.
+// What cannot be served: pages whose copy or entries fail, and pages for which no frame came free in stuck_ns although
+// nobody else holds any. Their scopes get no more pages, and their streams fail with the reason; contents stand.
+// Threads: work() is one thread; the rest may be called from any.
 #pragma once
 
 #include <array>
@@ -89,6 +90,8 @@ class device_faults {
   page_mask along_locked(block_index, const block&, page_mask wanted, page_mask along) const;
   void give_up_stuck(std::uint64_t now);
   void give_up_on(std::uint64_t scopes, status, const char* why);
+  void give_up_pages(block_index, page_mask, status, const char* what);
+  static void entries_failed(void* self, const remapping&, status);
   std::uint64_t scopes_over(block_index, page_mask);
   static void move_ended(void* self, const move&, status);
 

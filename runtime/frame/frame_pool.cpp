@@ -122,7 +122,8 @@ bool frame_pool::at(const frame_place& place, frame_at_place& result) const {
   lock_guard guard(lock_);
   const list& in = lists_[number_of(place.list)];
   frame_index f = place.newest ? in.newest : in.oldest;
-  for (std::uint32_t i = 0; i < place.skip && f != no_frame; ++i) f = place.newest ? slots_[f].previous : slots_[f].next;
+  for (std::uint32_t i = 0; i < place.skip && f != no_frame; ++i)
+    f = place.newest ? slots_[f].previous : slots_[f].next;
   if (f == no_frame) return false;
   result = {f, {slots_[f].owner}, slots_[f].looks};
   return true;

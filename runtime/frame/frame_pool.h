@@ -3,14 +3,14 @@
 //
 //   free --take--> used --give_back--> free
 // F1 every frame is free or used by exactly one block.   F2 used + free = capacity.
-// A used frame stands in one of six lists, each from the least to the most recently used: three by advice (victim_class),
-// three for frames whose pages kernels fetch on demand (frame_list). Eviction takes from the cold list first, then from
-// those on demand, then from the normal one and the kept one. What is to go next of the others is chosen by policy, and
-// then stands in the cold list; used again on demand, it goes back.
-// A frame is a slot of the budget: which bytes of the device it is, the backend knows (backend.h, pieces). The frames
-// of one piece were made together and are evicted together; with a window a piece is one frame.
-// take() never evicts: it says no, and the caller, who holds no block lock, makes room and tries again.
-// Locking: rank frames; held for a few instructions. Nothing here calls a device.
+// A used frame stands in one of six lists, each from the least to the most recently used: three by advice
+// (victim_class), three for frames whose pages kernels fetch on demand (frame_list). Eviction takes from the cold list
+// first, then from those on demand, then from the normal one and the kept one. What is to go next of the others is
+// chosen by policy, and then stands in the cold list; used again on demand, it goes back. A frame is a slot of the
+// budget: which bytes of the device it is, the backend knows (backend.h, pieces). The frames of one piece were made
+// together and are evicted together; with a window a piece is one frame. take() never evicts: it says no, and the
+// caller, who holds no block lock, makes room and tries again. Locking: rank frames; held for a few instructions.
+// Nothing here calls a device.
 #pragma once
 
 #include <cstdint>

@@ -100,6 +100,7 @@ void finish(remapping* r, ending how) {
   if (vm.deferred_frees.load(std::memory_order_acquire) != 0) vm.retry_deferred_frees(vm);
   vm.own_work_ended();
   if (r->takes && r->done != nullptr) r->done(r->owner, how == ending::gone);
+  if (!r->takes && how == ending::failed && r->failed != nullptr) r->failed(r->owner, *r, status::device);
   r->map->give_back(r);
   vm.moves_in_flight.fetch_sub(1, std::memory_order_release);
 }
@@ -157,15 +158,16 @@ status read_pins(remapping& r) {
 
 }  // namespace
 
-remapping* begin_showing_locked(vm_object& vm, access_map& map, block_index index, block& b, page_mask pages,
-                                page_mask writable) {
-  remapping* r = begin_locked(vm, map, index, b, pages);
+remapping* begin_showing_locked(vm_object& vm, access_map& map, block_index index, block& b,
+                                const showing_request& request) {
+  remapping* r = begin_locked(vm, map, index, b, request.pages);
   if (r == nullptr) return nullptr;
   r->takes = false;
-  r->writable = writable;
+  r->writable = request.writable;
   r->wish = cpu_wish::none;
-  r->done = nullptr;
-  map.show_locked(index, pages, writable, r->plan);
+  r->failed = request.failed;
+  r->owner = request.owner;
+  map.show_locked(index, request.pages, request.writable, r->plan);
   return r;
 }
 

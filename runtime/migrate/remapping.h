@@ -27,6 +27,9 @@ inline constexpr std::uint64_t hold_ns = 200'000;
 // Called once, with no lock held, on a thread of the backend: whether kernels have lost the pages.
 using taking_done = void (*)(void* owner, bool gone);
 
+// Called once, with no lock held, when pages could not be shown.
+using showing_failed = void (*)(void* owner, const remapping&, status result);
+
 enum class cpu_wish : std::uint8_t { none, read, write };
 
 struct remapping : transition {
@@ -38,11 +41,19 @@ struct remapping : transition {
   page_mask writable = no_pages;  // of those shown; of those taken, what they were
   cpu_wish wish = cpu_wish::none;
   taking_done done = nullptr;
+  showing_failed failed = nullptr;
   void* owner = nullptr;
   std::uint64_t give_up_at_ns = 0;
   unsigned failures = 0;
   std::uint32_t* pins = nullptr;  // of the block's pages, as read from the device
   entry_words plan;
+};
+
+struct showing_request {
+  page_mask pages = no_pages;     // valid on the device, not busy
+  page_mask writable = no_pages;  // of those
+  showing_failed failed = nullptr;
+  void* owner = nullptr;
 };
 
 struct taking_request {
@@ -53,7 +64,7 @@ struct taking_request {
 };
 
 // Null: no record is free; those in use come back by themselves.
-remapping* begin_showing_locked(vm_object&, access_map&, block_index, block&, page_mask pages, page_mask writable);
+remapping* begin_showing_locked(vm_object&, access_map&, block_index, block&, const showing_request&);
 remapping* begin_taking_locked(vm_object&, access_map&, move_pool&, block_index, block&, const taking_request&);
 // Without the block's lock. When it fails the pages are as before, and done has been called.
 status submit_remapping(remapping*);
