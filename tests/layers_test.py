@@ -17,7 +17,8 @@ BACKEND_SEES = {"base", "device"}
 SHARED_BY_BACKENDS = {"parts": set(), "gpu": {"parts"}}  # a folder, and what else of device it sees
 VENDOR = re.compile(r"^(cuda|cu[A-Z_]|cub/|cublas|curand|cooperative_groups|thrust/|nvml|nvrtc|nvtx|hip([/_.]|blas)|"
                     r"hsa/|roc)")
-VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "include/gmem/device_word.hpp", "bench/gpu/vendor_runtime.hpp",
+VENDOR_PLACES = ("runtime/device/", "kernels/", "include/gmem/device_launch.hpp", "include/gmem/device_word.hpp",
+                 "bench/gpu/vendor_runtime.hpp",
                  "samples/thrust_statistics.cpp", "samples/matrix_product/blas.h")  # samples of a vendor's libraries
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 STANDARD_WITH_DOT = re.compile(r"^(std|assert|ctype|errno|float|inttypes|limits|math|signal|string|time)\w*\.h$")
