@@ -226,9 +226,14 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
   std::size_t begun = 0;
   std::uint32_t promised = 0;
   std::size_t looked_at = 0;
-  take_from_kernels(vm, moves, device, pieces, std::min<std::size_t>(count, frames));
+  std::size_t taken_up_to = 0;
   for (; looked_at < count && promised < frames; ++looked_at) {
     const std::size_t i = looked_at;
+    // As many at once as are still needed: what kernels hold on to makes no promise.
+    if (i == taken_up_to) {
+      taken_up_to = std::min<std::size_t>(count, i + (frames - promised));
+      take_from_kernels(vm, moves, device, pieces + i, taken_up_to - i);
+    }
     std::uint32_t clean_pages = 0;
     bool fits = true;
     for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k)
