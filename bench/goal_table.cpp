@@ -34,12 +34,12 @@ std::string line_of(const reporter& reported, const row& which, const counters& 
   char text[160];
   const std::string name(which.name);
   if (kept.empty()) {
-    std::snprintf(text, sizeof text, "%-22s %24s %8s %12s  %s\n", name.c_str(), "-", "-", which.goal_text, "FAILED");
+    std::snprintf(text, sizeof text, "%-26s %24s %8s %12s  %s\n", name.c_str(), "-", "-", which.goal_text, "FAILED");
     return text;
   }
   char ratio[16] = "-";
   if (kept.contains("ratio")) std::snprintf(ratio, sizeof ratio, "%.3f", counter_of(kept, "ratio"));
-  std::snprintf(text, sizeof text, "%-22s %24s %8s %12s  %s\n", name.c_str(), figure_of(which, kept).c_str(), ratio,
+  std::snprintf(text, sizeof text, "%-26s %24s %8s %12s  %s\n", name.c_str(), figure_of(which, kept).c_str(), ratio,
                 which.goal_text, verdict(reported, which, kept));
   return text;
 }
@@ -48,7 +48,7 @@ std::string line_of(const reporter& reported, const row& which, const counters& 
 
 void print_goal_table(const reporter& reported, const std::string& table_path) {
   char heading[160];
-  std::snprintf(heading, sizeof heading, "%-22s %24s %8s %12s  %s\n", "name", "figure", "ratio", "goal", "met");
+  std::snprintf(heading, sizeof heading, "%-26s %24s %8s %12s  %s\n", "name", "figure", "ratio", "goal", "met");
   std::string table = describe(reported.where()) + "\n\n" + heading;
   for (const row& each : rows) {
     const counters* kept = reported.medians_of(each.name);

@@ -38,6 +38,20 @@ inline constexpr row rows[] = {
     {"kernel/resident", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1.02, "<= 1.02"},
     {"table/query", "ours_ns", 1, "ns a query", goal::figure_at_most, 30, "<= 30 ns"},
     {"table/metadata", "bytes_per_gib", 1024, "KiB a GiB", goal::figure_at_most, 128, "<= 128 KiB"},
+    {"demand/fault_latency", "ours_ns", 1e3, "us a page", goal::ratio_at_most, 2, "<= 2"},
+    {"demand/throughput", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.8, "<= 1.25"},
+    {"view/span_resident", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.95, "<= 1.053"},
+    {"view/element_resident", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.6, "<= 1.667"},
+    {"oversubscribe/stream_0.9x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/stream_1.0x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/stream_1.1x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/stream_1.5x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/stream_2x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/stream_4x", "bytes_per_second", 1e9, "GB/s", goal::ratio_at_most, 1 / 0.85, "<= 1.176"},
+    {"oversubscribe/random", "ours_ns", 1e3, "us a read", goal::ratio_at_most, 1 / 0.8, "<= 1.25"},
+    {"oversubscribe/bfs", "ours_ns", 1e6, "ms", goal::ratio_at_most, 1.5, "<= 1.5"},
+    {"oversubscribe/pagerank", "ours_ns", 1e6, "ms", goal::ratio_at_most, 1.5, "<= 1.5"},
+    {"evict/clean", "bytes_written_back", 1, "bytes home", goal::figure_at_most, 0, "0 bytes"},
 };
 
 constexpr const row* find_row(std::string_view name) {

@@ -11,6 +11,9 @@ void add_cases(gm::bench::case_list& all) {
   gm::bench::add_scope(all);
   gm::bench::add_kernel(all);
   gm::bench::add_table(all);
+  gm::bench::add_demand(all);
+  gm::bench::add_oversubscribe(all);
+  gm::bench::add_oversubscribed_graphs(all);
 }
 
 }  // namespace

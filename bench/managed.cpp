@@ -31,12 +31,15 @@ void check(gm_status status, const char* what) {
   if (status != GM_OK) throw bench_error(std::string(what) + ": " + gm_status_string(status) + ": " + gm_last_error());
 }
 
-session::session() {
+session::session(link_model link, std::uint64_t device_budget_bytes) {
   gm_options options{};
   options.size = sizeof options;
   options.backend = "sim";
   options.arena_size_bytes = 128 * GiB;
   options.sim_memory_bytes = 2 * GiB + 512 * MiB;
+  options.device_budget_bytes = device_budget_bytes;
+  options.sim_bandwidth_bytes_per_second = link.bytes_per_second;
+  options.sim_latency_ns = link.latency_ns;
   check(gm_init(&options), "gm_init");
 }
 

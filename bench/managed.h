@@ -17,11 +17,21 @@ inline constexpr int device_node = 1;
 
 void check(gm_status, const char* what);
 
+// Each direction of the link between host and device. All zero: as fast as the machine.
+struct link_model {
+  std::uint64_t bytes_per_second = 0;
+  std::uint64_t latency_ns = 0;  // of each transfer, in which the link carries nothing else
+};
+
+// Slow enough for the link, and not the CPU, to be what a row waits for.
+inline constexpr link_model slow_link{2'000'000'000, 10'000};
+
 // gm_init .. gm_shutdown, on one simulated device of 2.5 GiB with 128 GiB of address space. No row sees what another
 // has left in the table. The environment still wins, so GM_FAULT_MODE=inline and its like can be measured.
 class session {
  public:
-  session();
+  // Budget 0: what the runtime takes by default.
+  explicit session(link_model link = {}, std::uint64_t device_budget_bytes = 0);
   session(const session&) = delete;
   session& operator=(const session&) = delete;
   ~session();

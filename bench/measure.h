@@ -53,6 +53,9 @@ void add_prefetch(case_list&);
 void add_scope(case_list&);
 void add_kernel(case_list&);
 void add_table(case_list&);
+void add_demand(case_list&);
+void add_oversubscribe(case_list&);
+void add_oversubscribed_graphs(case_list&);
 
 // Registers the cases with Google Benchmark.
 void register_cases(const case_list&);

@@ -50,7 +50,7 @@ void reporter::keep(const Run& run) {
   const std::string& name = run.run_name.function_name;
   if (run.error_occurred) {
     if (medians_.find(name) == medians_.end())
-      std::printf("  %-22s FAILED: %s\n", name.c_str(), run.error_message.c_str());
+      std::printf("  %-26s FAILED: %s\n", name.c_str(), run.error_message.c_str());
     medians_[name] = {};
     failed_ = true;
   }
@@ -59,7 +59,7 @@ void reporter::keep(const Run& run) {
   for (const auto& [counter, value] : run.counters) kept[counter] = value.value;
   const row* known = find_row(name);
   const std::string figure = known != nullptr ? figure_of(*known, kept) : std::to_string(kept["ours_ns"] / 1e6) + " ms";
-  std::printf("  %-22s %s\n", name.c_str(), figure.c_str());
+  std::printf("  %-26s %s\n", name.c_str(), figure.c_str());
   std::fflush(stdout);
 }
 
