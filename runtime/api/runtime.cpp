@@ -183,13 +183,21 @@ status runtime::start_registrar() {
   return registrar.start(all, config_.registered_budget_bytes);
 }
 
+bool runtime::demand_at_rest() {
+  for (unsigned n = 1; n < vm.nodes; ++n) {
+    lock_guard guard(vm.device(n).admission);
+    if (demand_[n] != nullptr && !demand_[n]->at_rest()) return false;
+  }
+  return true;
+}
+
 bool runtime::settle(std::uint64_t timeout_ns) {
   const std::uint64_t start = now_ns();
   for (;;) {
     bool open = false;
     vm.leases.for_each([&](const lease& l) { open = open || l.state == lease_state::open; });
     if (open) return false;
-    if (scopes.load() == 0 && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0 &&
+    if (scopes.load() == 0 && demand_at_rest() && vm.moves_in_flight.load() == 0 && vm.deferred_frees.load() == 0 &&
         vm.own_work.load() == 0)
       return true;
     if (now_ns() - start > timeout_ns) return false;

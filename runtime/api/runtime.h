@@ -54,6 +54,7 @@ class runtime {
   // False at once while a scope is open, and when the time is over.
   bool settle(std::uint64_t timeout_ns);
 
+  bool demand_at_rest();
   // Serves the device's on-demand scopes; made with the first of them.
   status demand_on(unsigned node, device_faults*& result);
 

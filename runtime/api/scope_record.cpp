@@ -245,6 +245,7 @@ void scope_record::wait_for_moves() {
 }
 
 status scope_record::failure() const {
+  if (const int why = demand_failed_.load(); why != GM_OK) return fail(static_cast<status>(why), "%s", demand_words_);
   const int why = failed_.load();
   if (why == GM_OK) return status::ok;
   return fail(static_cast<status>(why), "copying pages to node %u failed: their old copies stand", request_.node);
@@ -403,7 +404,11 @@ void scope_record::end_demand() {
 void scope_record::demand_failed(void* self, status why, const char* words) {
   auto* s = static_cast<scope_record*>(self);
   stream_record* stream = s->request_.stream;
-  if (stream == nullptr) return;
+  if (stream == nullptr) {  // end() says it
+    std::snprintf(s->demand_words_, sizeof s->demand_words_, "%s", words);
+    s->demand_failed_.store(static_cast<int>(why));
+    return;
+  }
   {
     const std::scoped_lock guard(stream->words_lock);
     std::snprintf(stream->words, sizeof stream->words, "%s", words);

@@ -132,6 +132,8 @@ class scope_record {
   std::vector<piece> pieces_;        // without a window: what the plan's blocks come in, the largest first
   device_faults* demand_ = nullptr;  // serves the ranges on demand, from begin_demand() to end_demand()
   unsigned demand_number_ = 0;
+  std::atomic<int> demand_failed_{GM_OK};  // of a scope without a stream, and why
+  char demand_words_[256] = {};
   std::shared_ptr<void> kept_;
   std::vector<device::fence> copies_;  // what the stream waits for: the last on each other stream
   // Moves in flight, and one for the scope itself until its fence is done. Whoever takes it to zero releases.

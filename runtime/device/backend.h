@@ -138,6 +138,7 @@ enum class operation : std::uint8_t {
   wait_submit,
   fence_record,
   call_submit,
+  word_submit,  // of a transfer_and_write with words
   count_
 };
 

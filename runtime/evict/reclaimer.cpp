@@ -127,18 +127,22 @@ void reclaimer::choose_victims(std::uint32_t frames) {
 }
 
 void reclaimer::work() {
-  for (std::uint32_t seen = wanted_.now(); !stopping_.load(); wanted_.wait_past(seen)) {
-    seen = wanted_.now();
-    const std::uint32_t free = device_.pool.free_frames();
-    if (free >= low()) continue;
-    lock_guard admitted(device_.admission);
-    const std::uint32_t target = std::min(high(), device_.pool.capacity());
-    choose_victims(target - std::min(free, target));
-    if (evict_some(vm_, moves_, device_, target - std::min(free, target)) != 0)
-      successes_.fetch_add(1, std::memory_order_release);
-    else
-      failures_.fetch_add(1, std::memory_order_release);
+  while (!stopping_.load()) {
+    const std::uint32_t seen = wanted_.now();
+    if (const std::uint32_t free = device_.pool.free_frames(); free < low()) evict(free);
+    seen_.store(seen, std::memory_order_release);
+    wanted_.wait_past(seen);
   }
+}
+
+void reclaimer::evict(std::uint32_t free) {
+  lock_guard admitted(device_.admission);
+  const std::uint32_t target = std::min(high(), device_.pool.capacity());
+  choose_victims(target - std::min(free, target));
+  if (evict_some(vm_, moves_, device_, target - std::min(free, target)) != 0)
+    successes_.fetch_add(1, std::memory_order_release);
+  else
+    failures_.fetch_add(1, std::memory_order_release);
 }
 
 }  // namespace gm

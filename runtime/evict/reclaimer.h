@@ -36,6 +36,8 @@ class reclaimer {
   void look() {
     if (device_.pool.free_frames() < low()) wanted_.happened();
   }
+  // It sleeps, and nothing has asked for it.
+  bool at_rest() const { return seen_.load(std::memory_order_acquire) == wanted_.now(); }
   std::uint32_t low() const;
   std::uint32_t high() const { return low() * 2; }
   // Rounds that have freed something, and that have freed nothing, though they should.
@@ -47,6 +49,7 @@ class reclaimer {
   void choose_victims(std::uint32_t frames);
   bool read_marks();
   bool is_marked(block_index) const;
+  void evict(std::uint32_t free);
 
   vm_object& vm_;
   move_pool& moves_;
@@ -61,6 +64,7 @@ class reclaimer {
   std::vector<device::copy_run> runs_;
   std::vector<device::fill_run> resets_;
   std::uint32_t turn_ = 0;
+  std::atomic<std::uint32_t> seen_{0};  // of wanted_, and done
   std::atomic<std::uint64_t> successes_{0};
   std::atomic<std::uint64_t> failures_{0};
 };

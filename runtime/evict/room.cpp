@@ -114,10 +114,14 @@ bool could_free(const vm_object& vm, const device_node& device, std::uint32_t fr
 }
 
 // Pages whose only current copy is here and differs from zero; and those that are zero, but whose host memory cannot be
-// given back, as it would have to be if they were NOMAP.
-page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
+// given back, as it would have to be if they were NOMAP. Freed pages only where kernels still use them.
+page_mask must_go_home(const vm_object& vm, block_index index, const block& b, unsigned node) {
   const page_mask kept = b.host_memory == registration::none ? no_pages : b.backed;
-  return (b.node(node).dirty | kept) & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node) & b.allocated;
+  const page_mask only_here = (b.node(node).dirty | kept) & b.node(node).valid & ~valid_elsewhere(b, vm.nodes, node);
+  page_mask used = b.allocated;
+  for (unsigned n = 1; n < vm.nodes && (only_here & ~used) != no_pages; ++n)
+    if (vm.map(n) != nullptr) used |= vm.leases.on_demand(n, index);
+  return only_here & used;
 }
 
 // Step 1 for one block, under its lock. False: not evictable, or (then s is not ok) its write-back could not begin.
@@ -125,7 +129,7 @@ page_mask must_go_home(const vm_object& vm, const block& b, unsigned node) {
 bool begin_block_locked(vm_object& vm, device_node& device, block_index index, block& b, write_backs& all, move* m,
                         copy_plan& plan, page_mask& home, status& s) {
   const bool fits = evictable_locked(vm, index, b, device.node);
-  home = fits ? must_go_home(vm, b, device.node) : no_pages;
+  home = fits ? must_go_home(vm, index, b, device.node) : no_pages;
   if (home == no_pages) return fits;
   s = status::no_memory;
   if (m == nullptr) return false;
@@ -167,7 +171,7 @@ bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_ind
 
 // Step 2 for one block. False: it has become busy, or its write-back failed.
 bool strike_block_locked(vm_object& vm, device_node& device, block_index index, block& b) {
-  if (!evictable_locked(vm, index, b, device.node) || must_go_home(vm, b, device.node) != no_pages) return false;
+  if (!evictable_locked(vm, index, b, device.node) || must_go_home(vm, index, b, device.node) != no_pages) return false;
   node_pages& here = b.node(device.node);
   // Zeroes that nobody wrote become NOMAP, and NOMAP pages have no memory.
   const page_mask nomap = here.valid & ~valid_elsewhere(b, vm.nodes, device.node);

@@ -78,6 +78,7 @@ void device_faults::begin_scope(unsigned scope, std::span<const leased_range> ra
 void device_faults::end_scope(unsigned scope) {
   lock_guard guard(scopes_lock_);
   scopes_[scope] = {};
+  unheard_.fetch_and(~(std::uint64_t{1} << scope));
 }
 
 std::uint64_t device_faults::scopes_over(block_index index, page_mask pages) {
@@ -89,7 +90,7 @@ std::uint64_t device_faults::scopes_over(block_index index, page_mask pages) {
   return over;
 }
 
-// Also where the device does not take the word: then its kernels do not run any more, or wait for the next.
+// Where the device does not take the word it is written again, until the scope's end.
 void device_faults::give_up_on(std::uint64_t scopes, status result, const char* why) {
   for (; scopes != 0; scopes &= scopes - 1) {
     const auto scope = static_cast<unsigned>(std::countr_zero(scopes));
@@ -99,14 +100,22 @@ void device_faults::give_up_on(std::uint64_t scopes, status result, const char* 
       std::swap(told, scopes_[scope].told);
       // Under the lock: the scope cannot end meanwhile.
       if (told.failed != nullptr) told.failed(told.owner, result, why);
-      if (told.failed != nullptr) (void)map_.give_up(scope);
+      if (told.failed != nullptr && map_.give_up(scope) != status::ok) unheard_.fetch_or(std::uint64_t{1} << scope);
     }
+  }
+}
+
+void device_faults::give_up_again() {
+  lock_guard guard(scopes_lock_);
+  for (std::uint64_t left = unheard_.load(); left != 0; left &= left - 1) {
+    const auto scope = static_cast<unsigned>(std::countr_zero(left));
+    if (map_.give_up(scope) == status::ok) unheard_.fetch_and(~(std::uint64_t{1} << scope));
   }
 }
 
 void device_faults::move_ended(void* self, const move& m, status result) {
   if (result == status::ok) return;
-  static_cast<device_faults*>(self)->give_up_pages(m.index, m.shown, result, "copying");
+  static_cast<device_faults*>(self)->give_up_pages(m.index, m.shown != no_pages ? m.shown : m.pages, result, "copying");
 }
 
 void device_faults::entries_failed(void* self, const remapping& r, status result) {
@@ -130,12 +139,14 @@ void device_faults::work() {
   for (;;) {
     const std::uint32_t seen = work_.now();
     if (stopping_.load()) return;
-    if (!map_.in_use()) {
-      waiting_.clear();
+    if (!map_.in_use() && waiting_.empty()) {
+      asleep_.store(true);
       work_.wait_past(seen);
+      asleep_.store(false);
       continue;
     }
     const std::uint64_t start = now_ns();
+    if (unheard_.load() != 0) give_up_again();
     bool busy = take_requests();
     busy = serve() || busy;
     if (busy) {
@@ -224,17 +235,31 @@ void device_faults::give_up_stuck(std::uint64_t now) {
     return;
   }
   if (now - starved_since_ns_ < stuck_ns) return;
+  starved_since_ns_ = now;
+  // Who has asked; and when they have been told already, whoever may be waiting for the same pages.
+  std::uint64_t asked = 0;
+  std::uint64_t over = 0;
+  for (const posted_page& r : waiting_) {
+    const std::uint64_t here = scopes_over(block_of(page_index{r.page}), one_page(page_in_block({r.page})));
+    asked |= r.scopes & here;
+    over |= here;
+  }
+  const device::stream* streams[GM_MAP_SCOPES] = {};
+  std::size_t count = 0;
   std::uint64_t stuck = 0;
   {
     lock_guard guard(scopes_lock_);
-    for (const posted_page& r : waiting_)
-      for (std::uint64_t left = r.scopes; left != 0; left &= left - 1) {
+    for (const std::uint64_t among : {asked, over}) {
+      if (stuck != 0) break;
+      count = 0;
+      for (std::uint64_t left = among; left != 0; left &= left - 1) {
         const auto scope = static_cast<unsigned>(std::countr_zero(left));
-        if (!vm_.leases.frames_held_elsewhere(device_.node, scopes_[scope].stream)) stuck |= std::uint64_t{1} << scope;
+        streams[count++] = scopes_[scope].stream;
+        if (scopes_[scope].told.failed != nullptr) stuck |= left & -left;
       }
+    }
   }
-  starved_since_ns_ = now;
-  if (stuck == 0) return;
+  if (stuck == 0 || vm_.leases.frames_held_elsewhere(device_.node, {streams, count})) return;
   char why[256];
   std::snprintf(why, sizeof why,
                 "%zu pages, the first at %p, wait for room on node %u (%s), and none of its %u frames has come free: "
@@ -272,22 +297,44 @@ bool device_faults::has_place(block_index index, block& b) {
   return true;
 }
 
+// Nobody waits for pages that are not on demand: their scope is over. (Freed ones are, until it is.) Their words say
+// that they have been asked for: the next scope gets others.
+page_mask device_faults::drop_gone_locked(block_index index, const block& b, page_mask wanted) {
+  const page_mask idle = wanted & ~b.busy.load(std::memory_order_relaxed);
+  const page_mask gone = idle & ~vm_.leases.on_demand(device_.node, index);
+  if (gone != no_pages) map_.renew_locked(index, gone);
+  return gone;
+}
+
 // The pages that are served or on their way.
 page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   block* b = vm_.table.find(index);
   if (b == nullptr) return wanted.pages;
+  page_mask gone = no_pages;
+  {
+    block_guard guard(b->lock);
+    gone = drop_gone_locked(index, *b, wanted.pages);
+  }
+  wanted.pages &= ~gone;
+  wanted.to_write &= ~gone;
+  if ((wanted.pages | wanted.along) == no_pages) return gone;
   if (!has_place(index, *b)) {
     starved_ = starved_ || wanted.pages != no_pages;
-    return no_pages;
+    return gone;
   }
   begun_work begun;
   page_mask served = no_pages;
   {
     block_guard guard(b->lock);
-    served = serve_block_locked(index, *b, wanted, begun);
+    gone |= drop_gone_locked(index, *b, wanted.pages);
+    wanted.pages &= ~gone;
+    wanted.to_write &= ~gone;
+    served = gone | serve_block_locked(index, *b, wanted, begun);
     if (begun.showing != nullptr || begun.moving != nullptr)
       device_.pool.used_on_demand(b->node(device_.node).frame(), streamed_);
   }
+  // The frame was asked for in vain, and perhaps for memory that is nobody's any more.
+  if (wanted.pages == no_pages && begun.moving == nullptr) release_unused_frame(vm_, device_, index);
   if (begun.taking != nullptr) (void)submit_remapping(begun.taking);
   if (begun.showing != nullptr) (void)submit_remapping(begun.showing);  // refused: entries_failed() has been called
   if (begun.homeward != nullptr) (void)submit_move(moves_, begun.homeward, begun.home_copies, nullptr);
@@ -360,9 +407,7 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   access_map::block_entries& entries = map_.at(index);
   if (entries.place_plus_one == 0 || now_ns() < entries.hold_until_ns) return no_pages;
   const page_mask busy = b.busy.load(std::memory_order_relaxed);
-  // Nobody waits for pages that are not on demand: their scope is over.
-  const page_mask gone = wanted.pages & ~vm_.leases.on_demand(node, index);
-  wanted.pages &= ~busy & b.allocated & ~gone;
+  wanted.pages &= ~busy;
   wanted.to_write &= wanted.pages;
   // A request that still waits is no second movement.
   const page_mask moving =
@@ -371,13 +416,13 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
     const movement m{.block = index, .to = node, .write = (moving & wanted.to_write) != no_pages, .now_ns = now_ns()};
     if (const thrash_answer answer = thrash_.wanted(m, vm_.nodes); bounces::keeps_from(answer, node)) {
       entries.hold_until_ns = answer.until_ns;
-      return gone;
+      return no_pages;
     }
   }
   const page_mask in_use = take_from_others_locked(index, b, wanted, begun);
   wanted.pages &= ~in_use;
   wanted.to_write &= ~in_use;
-  page_mask served = gone;
+  page_mask served = no_pages;
 
   // Here already. An entry that says so, and was not believed, is written again.
   page_mask present = wanted.pages & here.valid;
@@ -398,7 +443,11 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
     while ((b.node(source).valid & far) == no_pages) ++source;
     begun.homeward = moves_.take(true);
     if (begun.homeward == nullptr) return served;
-    const move_request home{.destination = host_node, .source = source, .pages = far & b.node(source).valid};
+    const move_request home{.destination = host_node,
+                            .source = source,
+                            .pages = far & b.node(source).valid,
+                            .done = move_ended,
+                            .owner = this};
     if (begin_move_locked(vm_, index, b, home, *begun.homeward, begun.home_copies) != status::ok) {
       moves_.give_back(begun.homeward);
       begun.homeward = nullptr;

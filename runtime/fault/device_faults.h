@@ -61,6 +61,8 @@ class device_faults {
   // Of a scope, whose lease is in the table; the ranges stay until end_scope(). Until then failures are told.
   void begin_scope(unsigned scope, std::span<const leased_range>, const device::stream*, demand_failure);
   void end_scope(unsigned scope);
+  // Without a scope: both threads sleep, and nothing has asked for them.
+  bool at_rest() const { return reclaimer_.at_rest() && (asleep_.load() || map_.in_use()); }
 
  private:
   struct posted_page {
@@ -82,6 +84,7 @@ class device_faults {
   bool take_requests();
   bool serve();
   page_mask serve_block(block_index, wanted_pages);
+  page_mask drop_gone_locked(block_index, const block&, page_mask wanted);
   page_mask serve_block_locked(block_index, block&, wanted_pages, begun_work&);
   page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
   bool has_place(block_index, block&);
@@ -92,6 +95,7 @@ class device_faults {
   void give_up_on(std::uint64_t scopes, status, const char* why);
   void give_up_pages(block_index, page_mask, status, const char* what);
   static void entries_failed(void* self, const remapping&, status);
+  void give_up_again();
   std::uint64_t scopes_over(block_index, page_mask);
   static void move_ended(void* self, const move&, status);
 
@@ -107,6 +111,7 @@ class device_faults {
   bring_plan ahead_{};        // what to bring before it is asked for, from the second entry on
   event work_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> asleep_{true};
   std::vector<posted_page> waiting_;  // sorted by page
   bool starved_ = false;              // this round found no frame
   std::uint64_t starved_since_ns_ = 0;
@@ -119,6 +124,7 @@ class device_faults {
   };
   mutex<lock_rank::demand_scopes> scopes_lock_;
   std::array<scope_entry, GM_MAP_SCOPES> scopes_;
+  std::atomic<std::uint64_t> unheard_{0};  // given up, but the device did not take the word yet
 };
 
 }  // namespace gm

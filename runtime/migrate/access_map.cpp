@@ -215,7 +215,14 @@ void access_map::forget_locked(block_index index, page_mask pages) const {
   mark_stale(index);
   e.present &= ~gone;
   e.writable &= ~gone;
-  GM_CHECK((vm_.leases.on_demand(device_.node, index) & gone) == no_pages);
+  // Of a scope that began under our eyes no kernel has run: it comes by for the block's lock before, and then flushes.
+  GM_CHECK((vm_.leases.on_demand(device_.node, index, true) & gone) == no_pages);
+}
+
+void access_map::renew_locked(block_index index, page_mask pages) const {
+  forget_locked(index, pages);
+  at(index).stale |= pages;
+  mark_stale(index);
 }
 
 page_mask held_by_kernels_locked(const vm_object& vm, block_index index, page_mask pages, unsigned but,

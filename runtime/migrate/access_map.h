@@ -92,6 +92,9 @@ class access_map {
   }
   // Pages that no kernel can be touching.
   void forget_locked(block_index, page_mask pages) const;
+  // The same, and the next scope's kernels find other words than the last one's: what those had asked for, and was not
+  // served, is asked for again.
+  void renew_locked(block_index, page_mask pages) const;
 
   // ---- The ring
   // Calls each(request) for the requests that have come, at most that many. One thread. Returns how many.

@@ -320,6 +320,9 @@ status begin_move_locked(vm_object& vm, block_index index, block& b, const move_
     if (m.stream == nullptr)
       set_copy_stream(m, vm.device(request.destination), vm.device(request.destination).to_device);
   }
+  // Now, and not when the move is recorded: an on-demand scope that begins meanwhile finds what is stale.
+  for (unsigned n = 1; n < vm.nodes; ++n)
+    if (n != m.destination) forget_mappings_locked(vm, n, index, m.exclusive);
   if (m.shown != no_pages) {
     plan.words->count = 0;
     vm.map(m.destination)->show_locked(index, m.shown, m.exclusive, *plan.words);
@@ -335,6 +338,8 @@ status submit_move(move_pool& pool, move* m, const planned_copies& plan, device:
   vm_object& vm = *m->vm;
   block& b = vm.table.at(m->index);
   const std::uint64_t serial = m->serial;
+  // None follows a move behind which kernels find the pages: it would take them away unseen.
+  const bool may_be_followed = m->shown == no_pages;
   const device::backend_table& api = *m->api;
   gm_status result = GM_OK;
   for (std::size_t i = 0; i < plan.ahead_count && result == GM_OK; ++i)
@@ -351,7 +356,7 @@ status submit_move(move_pool& pool, move* m, const planned_copies& plan, device:
     finish(pool, m, s);
     return s;
   }
-  publish_fence(vm, b, m, serial, completion);
+  if (may_be_followed) publish_fence(vm, b, m, serial, completion);
   if (fence != nullptr) *fence = completion;
   return status::ok;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vm/lease_table.h"
 
+#include <algorithm>
 #include <new>
 
 #include "base/check.h"
@@ -265,11 +266,11 @@ void lease_table::forget_waits_locked(const lease& over) {
     if (w->waits_on == &over) w->waits_on = nullptr;
 }
 
-page_mask lease_table::on_demand(unsigned node, block_index index) const {
+page_mask lease_table::on_demand(unsigned node, block_index index, bool only_resident) const {
   page_mask pages = no_pages;
   lock_guard guard(lock_);
   for (const lease* l = first_; l != nullptr; l = l->next) {
-    if (l->node != node || l->state == lease_state::released) continue;
+    if (l->node != node || l->state == lease_state::released || (only_resident && !l->resident)) continue;
     for (const leased_range& range : l->ranges)
       if (range.on_demand) pages |= pages_touched(range.bytes, index);
   }
@@ -286,10 +287,14 @@ page_range lease_table::on_demand_around(unsigned node, page_index page) const {
   return {page, page};
 }
 
-bool lease_table::frames_held_elsewhere(unsigned node, const device::stream* stream) const {
+bool lease_table::frames_held_elsewhere(unsigned node, std::span<const device::stream* const> streams) const {
   lock_guard guard(lock_);
-  for (const lease* l = first_; l != nullptr; l = l->next)
-    if (l->node == node && l->gathered && l->stream != stream) return true;
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    l->behind = l->stream != nullptr && std::find(streams.begin(), streams.end(), l->stream) != streams.end();
+    for (const lease* e = first_; e != l && !l->behind; e = e->next)
+      l->behind = e->behind && ((l->stream != nullptr && e->stream == l->stream) || conflict(*e, l->ranges, nullptr));
+    if (l->node == node && l->gathered && !l->behind) return true;
+  }
   return false;
 }
 

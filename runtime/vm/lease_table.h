@@ -62,6 +62,7 @@ struct lease {
   const device::stream* stream = nullptr;  // whose work the lease is for; null: of no stream
   // The owner's thread sleeps in a CPU fault until that open lease is released. Of an owner's open leases one says so.
   const lease* owner_parked_on = nullptr;
+  mutable bool behind = false;  // for frames_held_elsewhere()
   lease* next = nullptr;
   lease* previous = nullptr;
 };
@@ -109,12 +110,14 @@ class lease_table {
   // evicted onto), and whether waiting for them can help this thread.
   enum class room { none, wait, own };
   room room_on(unsigned node, thread_id) const;
-  // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will.
-  page_mask on_demand(unsigned node, block_index) const;
+  // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will. Only resident:
+  // without those that have only begun, whose kernels are not queued yet.
+  page_mask on_demand(unsigned node, block_index, bool only_resident = false) const;
   // The pages around this one that an on-demand lease on the node covers; none: {page, page}.
   page_range on_demand_around(unsigned node, page_index) const;
-  // Does a lease that gathered frames on the node hold them, whose work cannot be behind that stream's?
-  bool frames_held_elsewhere(unsigned node, const device::stream*) const;
+  // Do leases hold frames on the node whose work is not behind that of the streams, as far as the order of leases
+  // tells?
+  bool frames_held_elsewhere(unsigned node, std::span<const device::stream* const>) const;
   // Is there an open lease over any page of the range?
   bool open_over(byte_range) const;
   std::size_t active() const;

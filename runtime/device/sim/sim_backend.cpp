@@ -271,6 +271,8 @@ gm_status push_transfer(stream* on, const sim::unit_request& request, fence* com
     return refuse(operation::fill_submit, "a fill");
   if (request.copy_count != 0 && failures.is_due(operation::copy_submit))
     return refuse(operation::copy_submit, "a copy");
+  if (request.word_count != 0 && failures.is_due(operation::word_submit))
+    return refuse(operation::word_submit, "words");
   return on->push(request, completion);
 }
 
