@@ -55,6 +55,8 @@ class small_vm : public testing::Test {
       d->info.window_base = how.window ? fakes.back()->window_base() : 0;
       d->to_device = fakes.back()->to_device();
       d->to_host = fakes.back()->to_host();
+      d->to_map = fakes.back()->to_map();
+      d->info.pool_base = fakes.back()->window_base();
       ASSERT_EQ(d->pool.create(how.frames), status::ok);
       vm->devices[n] = std::move(d);
     }
