@@ -104,6 +104,8 @@ class mapped_bytes {
         if (!fetch(page, to_write, entry)) return nullptr;
         continue;
       }
+      // What would be written may have been made of pages that were not had.
+      if (to_write && has_given_up()) return nullptr;
       device_word::add(data_.pins + page);
       if (device_word::load(data_.entries + page) == entry) {
         mark_accessed(page);

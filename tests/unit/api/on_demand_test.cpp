@@ -312,6 +312,31 @@ TEST_F(few_frames, a_kernel_that_holds_every_frame_and_wants_one_more_ends_in_wo
   EXPECT_EQ(x[frames * block_words], 0u);
 }
 
+// A write that follows may be of what was made of a page that was not had.
+TEST_F(few_frames, a_scope_that_got_no_page_writes_no_more) {
+  constexpr std::size_t words = (frames + 1) * block_words;
+  word* x = make_words(words);
+  x[3] = 8;
+  gm_stream s = stream();
+  {
+    gm::scope use(s, gm::on_demand(x, words));
+    const gm::view<word> v(use, x, words);
+    kernel(s, [=] {
+      v[3] = 9;
+      hold(v, 0, frames, [=] {
+        v[3] = v[frames * block_words];
+        v[4].fetch_add(1);
+        for (const auto& span : v.pages(5, 6)) span[0] = 1;
+      });
+    });
+  }
+  EXPECT_EQ(gm_stream_synchronize(s), GM_ERROR_NO_MEMORY);
+  settle();
+  EXPECT_EQ(x[3], 9u);
+  EXPECT_EQ(x[4], 0u);
+  EXPECT_EQ(x[5], 0u);
+}
+
 TEST_F(few_frames, the_page_that_was_not_had_is_had_by_a_later_scope) {
   constexpr std::size_t words = (frames + 1) * block_words;
   word* x = make_words(words);
