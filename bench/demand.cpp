@@ -153,7 +153,7 @@ class throughput : public measurement {
   double faults_ = 0;
 };
 
-// The sum of 64 MiB that the device holds, through a view of a scope on demand. Floor: the same memory in a declared
+// The sum of 256 MiB that the device holds, through a view of a scope on demand. Floor: the same memory in a declared
 // scope, by raw pointers, with the vectors that the compiler makes of that loop. Several launches of each, by turns.
 template <template <class> class Kernel>
 class resident : public measurement {
@@ -182,7 +182,7 @@ class resident : public measurement {
   }
 
  private:
-  static constexpr std::size_t bytes = 64 * MiB, pages = bytes / page_bytes, launches = 9;
+  static constexpr std::size_t bytes = 256 * MiB, pages = bytes / page_bytes, launches = 5;
 
   static double median(std::array<double, launches>& values) {
     std::nth_element(values.begin(), values.begin() + launches / 2, values.end());

@@ -36,21 +36,41 @@ namespace gm {
 inline namespace v0 {
 namespace device_word {
 
-// Earlier accesses of this thread come before later ones, for the whole device.
-GM_HOST_DEVICE inline void fence() {
-#if GMEM_IN_KERNEL
-  __threadfence();
+#if defined(__SANITIZE_THREAD__)
+#define GMEM_WATCHED_BY_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define GMEM_WATCHED_BY_TSAN 1
+#endif
+#endif
+
+// What is there now. A volatile read: aligned words of up to 8 bytes are read whole, such reads stay in their order,
+// and around them the compiler keeps in registers what nobody else writes, which it does not around atomic operations.
+template <class W>
+GM_HOST_DEVICE W peek(const W* from) {
+#if defined(GMEM_WATCHED_BY_TSAN)
+  return std::atomic_ref<W>(*const_cast<W*>(from)).load(std::memory_order_relaxed);
 #else
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return *static_cast<const volatile W*>(from);
 #endif
 }
 
+// peek, for a word that says from where to read next. On the host the address orders the two reads.
 template <class W>
-GM_HOST_DEVICE W peek(const W* from) {
+GM_HOST_DEVICE W follow(const W* from) {
+  const W seen = peek(from);
 #if GMEM_IN_KERNEL
-  return *static_cast<const volatile W*>(from);
-#else
-  return std::atomic_ref<W>(*const_cast<W*>(from)).load(std::memory_order_relaxed);
+  __threadfence();
+#endif
+  return seen;
+}
+
+// Earlier reads by peek, follow and read_unsure come before later ones.
+GM_HOST_DEVICE inline void read_fence() {
+#if GMEM_IN_KERNEL
+  __threadfence();
+#elif !defined(__x86_64__)  // where the processor keeps reads in order, as volatile ones are already
+  std::atomic_thread_fence(std::memory_order_acquire);
 #endif
 }
 

@@ -80,18 +80,11 @@ class mapped_bytes {
   template <class T>
   GM_HOST_DEVICE T read(std::uint64_t byte) const {
     const std::uint64_t page = page_of(byte);
-    for (;;) {
-      const std::uint64_t entry = device_word::load(data_.entries + page);
-      if ((entry & GM_MAP_PRESENT) == 0) {
-        if (!fetch(page, false, entry)) return T();
-        continue;
-      }
-      const T value = device_word::read_unsure(reinterpret_cast<const T*>(place(entry, byte)));
-      device_word::fence();
-      if (device_word::peek(data_.entries + page) != entry) continue;
-      mark_accessed(page);
+    const std::uint64_t entry = device_word::follow(data_.entries + page);
+    T value;
+    if ((entry & GM_MAP_PRESENT) != 0 && read_at(entry, byte, value)) [[likely]]
       return value;
-    }
+    return read_when_there<T>(*this, byte);
   }
 
   // The page stays, and may be written where that was asked for, until unpin(page). Null: the scope gets no more.
@@ -117,6 +110,30 @@ class mapped_bytes {
   GM_HOST_DEVICE void unpin(std::uint64_t page) const { device_word::subtract(data_.pins + page); }
 
  private:
+  // False: the page has left meanwhile.
+  template <class T>
+  GM_HOST_DEVICE bool read_at(std::uint64_t entry, std::uint64_t byte, T& value) const {
+    const std::uint64_t page = page_of(byte);
+    value = device_word::read_unsure(reinterpret_cast<const T*>(place(entry, byte)));
+    device_word::read_fence();
+    if (device_word::peek(data_.entries + page) != entry) return false;
+    mark_accessed(page);
+    return true;
+  }
+  // Apart, and with a map of its own, so that the map stays in registers where pages are there.
+  template <class T>
+  GM_HOST_DEVICE static __attribute__((noinline)) T read_when_there(mapped_bytes map, std::uint64_t byte) {
+    const std::uint64_t page = map.page_of(byte);
+    for (;;) {
+      const std::uint64_t entry = device_word::follow(map.data_.entries + page);
+      T value;
+      if ((entry & GM_MAP_PRESENT) == 0) {
+        if (!map.fetch(page, false, entry)) return T();
+      } else if (map.read_at(entry, byte, value)) {
+        return value;
+      }
+    }
+  }
   GM_HOST_DEVICE unsigned char* place(std::uint64_t entry, std::uint64_t byte) const {
     const std::uint64_t in_page = (data_.first_byte + byte) & (map_page_bytes - 1);
     return reinterpret_cast<unsigned char*>(data_.pool + ((entry >> GM_MAP_PLACE_SHIFT) << GM_MAP_PAGE_BITS) + in_page);
