@@ -44,9 +44,9 @@ class host_kernel {
   static void run(void* kernel, std::size_t first, std::size_t last) noexcept {
     const Body& shared = static_cast<const host_kernel*>(kernel)->body_;
     try {
-      if constexpr (std::is_trivially_copyable_v<Body>) {
+      if constexpr (std::is_copy_constructible_v<Body>) {
         // A copy whose address nobody has: no store of the body can change what it captured, so the captures stay in
-        // registers and the loop is what a hand-written one would be.
+        // registers and the loop is what a hand-written one would be. And what views in it remember is this thread's.
         const Body own = shared;
         for (std::size_t i = first; i < last; ++i) own(i);
       } else {
@@ -68,9 +68,10 @@ class host_kernel {
 // Calls body(i) once for every i of [0, count), in parallel and in no order, behind the work queued on the stream; the
 // host goes on meanwhile. stream: a gm::stream, a gm_stream, or nullptr for the first device, and done on return.
 // count 0 is nothing to do. The body is called through const, from several threads at once, and must not throw (an
-// exception that leaves it ends the program). On the host it is moved to the heap and destroyed when the kernel is
-// done; a device gets a copy of its bytes, so there it must be trivially copyable. When the stream has failed it is
-// destroyed and not called: the stream's synchronize() then says so.
+// exception that leaves it ends the program). On the host it is moved to the heap, and destroyed when the kernel is
+// done; threads call copies of it, where it can be copied. A device gets a copy of its bytes, so there it must be
+// trivially copyable. When the stream has failed it is destroyed and not called: the stream's synchronize() then says
+// so.
 // Throws gm::error: INVALID_ARGUMENT, NO_MEMORY, UNSUPPORTED (see above), DEVICE (with nullptr: the kernel failed);
 // std::bad_alloc. Nothing is queued then.
 template <class Body>

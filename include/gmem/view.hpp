@@ -6,10 +6,12 @@
 //   gm::view<float> v(use, x);
 //   gm::parallel_for(stream, n, GM_LAMBDA(size_t i) { v[i] = 2 * v[index[i]]; });
 //
-// A view is cheap to copy into kernels and belongs to the scope that it was made from: it is good for work queued until
-// the scope's end. Pages come when a kernel touches them, and may leave again while it runs, for room, or because the
-// CPU or another device touches them. So x may be larger than the device's memory, and all processors may use it at the
-// same time; what they do to one element without atomic operations is a race, as among threads.
+// A view object is used by one thread at a time, since it remembers where it was; copies are cheap, and each thread of
+// a kernel has its own (a kernel's body that cannot be copied must not hold views). It belongs to the scope that it was
+// made from: it is good for work queued until the scope's end. Pages come when a kernel touches them, and may leave
+// again while it runs, for room, or because the CPU or another device touches them. So x may be larger than the
+// device's memory, and all processors may use it at the same time; what they do to one element without atomic
+// operations is a race, as among threads.
 //
 //   v[i]                one element. Reading costs two loads of a table beside the element's own; writing pins its page
 //   v.pages(a, b)       spans of raw memory, a page at a time, for bulk work: costs two atomics a page
@@ -80,10 +82,26 @@ class mapped_bytes {
   template <class T>
   GM_HOST_DEVICE T read(std::uint64_t byte) const {
     const std::uint64_t page = page_of(byte);
+#if !GMEM_IN_KERNEL
+    // Host code mostly goes on in the page it was in. Its entry is good however old it is, if it stands afterwards.
+    if (page == last_page_) [[likely]] {
+      const T value = device_word::read_unsure(reinterpret_cast<const T*>(last_base_ + byte));
+      device_word::read_fence();
+      if (device_word::peek(data_.entries + page) == last_entry_) [[likely]]
+        return value;
+    }
+#endif
+    if (data_.direct != nullptr) return device_word::read_unsure(reinterpret_cast<const T*>(data_.direct + byte));
     const std::uint64_t entry = device_word::follow(data_.entries + page);
     T value;
-    if ((entry & GM_MAP_PRESENT) != 0 && read_at(entry, byte, value)) [[likely]]
+    if ((entry & GM_MAP_PRESENT) != 0 && read_at(entry, byte, value)) [[likely]] {
+#if !GMEM_IN_KERNEL
+      last_page_ = page;
+      last_base_ = reinterpret_cast<std::uint64_t>(place(entry, byte)) - byte;
+      last_entry_ = entry;
+#endif
       return value;
+    }
     return read_when_there<T>(*this, byte);
   }
 
@@ -177,6 +195,10 @@ class mapped_bytes {
   }
 
   gm_view_data data_{};
+  // Where host code has read last through this copy of the view.
+  mutable std::uint64_t last_page_ = ~std::uint64_t{0};
+  mutable std::uint64_t last_base_ = 0;  // address of byte 0 of the view, were it in one piece with the page
+  mutable std::uint64_t last_entry_ = 0;
 };
 
 // v[i] of a view that may write.
@@ -188,10 +210,7 @@ class element {
   element(const element&) = default;
 
   GM_HOST_DEVICE operator T() const { return load(); }
-  GM_HOST_DEVICE T load() const {
-    if (map_.direct() != nullptr) return device_word::read_unsure(reinterpret_cast<const T*>(map_.direct() + byte_));
-    return map_.read<T>(byte_);
-  }
+  GM_HOST_DEVICE T load() const { return map_.read<T>(byte_); }
   GM_HOST_DEVICE const element& operator=(const T& value) const {
     return update([&](T* at) { *at = value; });
   }
