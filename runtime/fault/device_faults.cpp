@@ -40,6 +40,7 @@ device_faults::device_faults(vm_object& vm, move_pool& moves, device_node& devic
 
 status device_faults::start() try {
   waiting_.reserve(access_map::ring_slots * 2);
+  unanswered_.reserve(access_map::ring_slots / 2);
   status s = map_.create();
   if (s == status::ok) s = reclaimer_.start();
   if (s != status::ok) return s;
@@ -115,11 +116,28 @@ void device_faults::give_up_again() {
 
 void device_faults::move_ended(void* self, const move& m, status result) {
   if (result == status::ok) return;
-  static_cast<device_faults*>(self)->give_up_pages(m.index, m.shown != no_pages ? m.shown : m.pages, result, "copying");
+  auto& faults = *static_cast<device_faults*>(self);
+  faults.give_up_pages(m.index, m.shown != no_pages ? m.shown : m.pages, result, "copying");
+  faults.ask_again(m.index, m.shown, m.exclusive);
 }
 
 void device_faults::entries_failed(void* self, const remapping& r, status result) {
-  static_cast<device_faults*>(self)->give_up_pages(r.index, r.pages, result, "showing");
+  auto& faults = *static_cast<device_faults*>(self);
+  faults.give_up_pages(r.index, r.pages, result, "showing");
+  faults.ask_again(r.index, r.pages, r.writable);
+}
+
+// Nobody posts these again, since their words stand: they are waiting still, for whoever has not been told.
+void device_faults::ask_again(block_index index, page_mask pages, page_mask to_write) {
+  lock_guard guard(scopes_lock_);
+  for (; pages != no_pages && unanswered_.size() < unanswered_.capacity(); pages &= pages - 1) {
+    const auto page = static_cast<unsigned>(std::countr_zero(pages));
+    unanswered_.push_back({.page = first_page(index).value + page,
+                           .scopes = 0,
+                           .since_ns = now_ns(),
+                           .write = (to_write & one_page(page)) != no_pages,
+                           .planned = true});
+  }
 }
 
 // Something that kernels wait for has failed, which the thread's last error tells.
@@ -172,7 +190,14 @@ bool device_faults::take_requests() {
                         .write = (request >> GM_REQUEST_WRITE_SHIFT & 1) != 0,
                         .planned = false});
   });
-  if (came == 0) return false;
+  {
+    lock_guard guard(scopes_lock_);
+    while (!unanswered_.empty() && waiting_.size() < waiting_.capacity()) {
+      waiting_.push_back(unanswered_.back());
+      unanswered_.pop_back();
+    }
+  }
+  if (waiting_.size() == before) return false;
   vm_.stats.node[device_.node].faults.add(came);
   std::stable_sort(waiting_.begin(), waiting_.end(),
                    [](const posted_page& a, const posted_page& b) { return a.page < b.page; });

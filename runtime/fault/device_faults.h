@@ -96,6 +96,7 @@ class device_faults {
   void give_up_pages(block_index, page_mask, status, const char* what);
   static void entries_failed(void* self, const remapping&, status);
   void give_up_again();
+  void ask_again(block_index, page_mask pages, page_mask to_write);
   std::uint64_t scopes_over(block_index, page_mask);
   static void move_ended(void* self, const move&, status);
 
@@ -112,8 +113,9 @@ class device_faults {
   event work_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> asleep_{true};
-  std::vector<posted_page> waiting_;  // sorted by page
-  bool starved_ = false;              // this round found no frame
+  std::vector<posted_page> unanswered_;  // requests whose answer has failed; under scopes_lock_
+  std::vector<posted_page> waiting_;     // sorted by page
+  bool starved_ = false;                 // this round found no frame
   std::uint64_t starved_since_ns_ = 0;
   std::uint64_t successes_seen_ = 0;
 
