@@ -76,7 +76,9 @@ TEST_F(gpu_demand_test, a_driver_that_maps_a_frame_only_once_serves_no_demand_an
 
 // A fill is a kernel, and this one leaves room for no other.
 TEST_F(gpu_demand_test, a_kernel_that_holds_the_whole_device_is_brought_what_it_waits_for) {
-  for (const char* machine : {"kernels_take_all", "kernels_take_all,writes=0", "kernels_take_all,batches=0"}) {
+  for (const char* machine : {"kernels_take_all,aliases_lag", "kernels_take_all,aliases_lag,writes=0",
+                              "kernels_take_all,aliases_lag,batches=0,devices=2"}) {
+    // Whoever brings it need not know of the second address.
     ASSERT_NO_FATAL_FAILURE(open_machine(machine));
     const std::uint64_t word = create_table(64 * kib);
     const piece memory = create_piece();
@@ -86,6 +88,8 @@ TEST_F(gpu_demand_test, a_kernel_that_holds_the_whole_device_is_brought_what_it_
     struct waiting {
       const controls* gpu;
       std::uint64_t word;
+      std::uint64_t stays;
+      bytes seen = bytes(2 * mib, 0xEE);
       std::atomic<bool> has_seen{false};
 
       static void run(void* argument) {
@@ -95,14 +99,15 @@ TEST_F(gpu_demand_test, a_kernel_that_holds_the_whole_device_is_brought_what_it_
           self.has_seen = self.gpu->read(0, self.word, &now, sizeof now) && now == 42;
           if (!self.has_seen) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
+        EXPECT_TRUE(self.gpu->read(0, self.stays, self.seen.data(), self.seen.size()));
       }
-    } kernel{gpu, word};
+    } kernel{gpu, word, stays};
     native_stream native{};
     ASSERT_EQ(table->stream_native(on, &native), GM_OK);
     ASSERT_TRUE(gpu->launch(native.handle, &waiting::run, &kernel));
     const bytes data = random_bytes(64 * kib, 5);
-    const fill_run zeroed{stays, 200 * kib, 0};
-    const copy_run in{stays + mib, address_of(data.data()), data.size(), direction::host_to_device};
+    const fill_run zeroed{memory.address, 200 * kib, 0};
+    const copy_run in{memory.address + mib, address_of(data.data()), data.size(), direction::host_to_device};
     const word_write done{word, 42};
     std::uint64_t second = 0;
     ASSERT_EQ(table->table_reserve(devices[0], 100, &second), GM_OK);
@@ -114,6 +119,9 @@ TEST_F(gpu_demand_test, a_kernel_that_holds_the_whole_device_is_brought_what_it_
     EXPECT_TRUE(kernel.has_seen) << machine;
     wait_all(beside);
     EXPECT_EQ(result.status, GM_OK);
+    kernel.seen.resize(mib + data.size());
+    EXPECT_TRUE(std::equal(data.begin(), data.end(), kernel.seen.begin() + mib)) << machine;
+    EXPECT_TRUE(std::all_of(kernel.seen.begin(), kernel.seen.begin() + 200 * kib, [](int each) { return each == 0; }));
     EXPECT_EQ(download(on, memory.address, 200 * kib), bytes(200 * kib, 0));
     EXPECT_EQ(download(on, memory.address + mib, data.size()), data);
     close_session();

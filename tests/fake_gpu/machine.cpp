@@ -49,6 +49,8 @@ void set(description& machine, const std::string& name, std::uint64_t value) {
     machine.maps_twice = on;
   else if (name == "aliases_agree")
     machine.aliases_agree = on;
+  else if (name == "aliases_lag")
+    machine.aliases_lag = on;
   else if (name == "writes")
     machine.writes_values = on;
   else if (name == "kernels_take_all")
@@ -294,6 +296,7 @@ constexpr controls table = {
             ++running;
             kernel(argument);
             --running;
+            end_kernel();
             return code::ok;
           });
           return true;

@@ -48,6 +48,7 @@ struct description {
   bool maps_for_itself = true;  // off: only copies from and to the host find what is mapped
   bool maps_twice = true;       // off: a frame that is mapped already cannot be mapped at another address too
   bool aliases_agree = true;    // off: it can, and other memory is there
+  bool aliases_lag = false;     // they agree once no kernel runs any more
   bool waits_for_values = true;
   bool writes_values = true;
   bool batches = true;
@@ -194,6 +195,7 @@ std::shared_ptr<void> use_locked(std::uint64_t address, std::uint64_t bytes);
 // By a device, or on its behalf: both ends of each are checked, and an access that is not allowed is illegal_address.
 code read_device(int device, std::uint64_t source, void* destination, std::uint64_t bytes);
 code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes);
+void end_kernel();  // what was written meanwhile and could not be seen can be now
 code write_word(int device, std::uint64_t destination, std::uint64_t value);  // whole
 
 }  // namespace gm::fake_gpu

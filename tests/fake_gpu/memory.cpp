@@ -136,6 +136,35 @@ code read_device(int device, std::uint64_t source, void* destination, std::uint6
   return code::ok;
 }
 
+namespace {
+
+bool is_late(std::uint64_t destination, const std::shared_ptr<std::uint8_t[]>& storage, std::uint64_t offset,
+             const std::uint8_t* from, std::uint64_t bytes) {
+  world& w = the_world();
+  if (!w.machine.aliases_lag) return false;
+  const std::scoped_lock lock(w.mutex);
+  const mapping& written = std::prev(w.mappings.upper_bound(destination))->second;
+  const bool has_other = std::any_of(w.mappings.begin(), w.mappings.end(), [&](const auto& each) {
+    return each.second.is_second && each.second.storage == storage;
+  });
+  const bool is_any_running = std::any_of(w.running_kernels.begin(), w.running_kernels.end(),
+                                          [](const auto& each) { return each.load() != 0; });
+  if (written.is_second || !has_other || !is_any_running) return false;
+  w.late_writes.push_back({storage, offset, {from, from + bytes}});
+  return true;
+}
+
+}  // namespace
+
+void end_kernel() {
+  world& w = the_world();
+  const std::scoped_lock lock(w.mutex);
+  for (const late_write& each : w.late_writes) {
+    std::memcpy(each.storage.get() + each.offset, each.bytes.data(), each.bytes.size());
+  }
+  w.late_writes.clear();
+}
+
 code write_device(int device, std::uint64_t destination, const void* source, std::uint64_t bytes) {
   const auto* from = static_cast<const std::uint8_t*>(source);
   while (bytes != 0) {
@@ -143,7 +172,7 @@ code write_device(int device, std::uint64_t destination, const void* source, std
     std::uint64_t part = bytes;
     const auto storage = find(device, destination, &offset, &part);
     if (storage == nullptr) return code::illegal_address;
-    std::memcpy(storage.get() + offset, from, part);
+    if (!is_late(destination, storage, offset, from, part)) std::memcpy(storage.get() + offset, from, part);
     if (machine().leaks) leak(destination, from, part);
     destination += part;
     from += part;
@@ -169,7 +198,7 @@ code allocate(std::uint64_t bytes, std::uint64_t* address) {
   const int device = current_device();
   if (!take_bytes_locked(w, device, bytes)) return leave(code::out_of_memory);
   *address = reserve_addresses(bytes, std::uint64_t{2} << 20);
-  mapping made{bytes, make_storage(bytes), {}, true, device};
+  mapping made{bytes, make_storage(bytes), {}, true, device, false};
   for (int i = 0; i < w.machine.devices; ++i) made.may_access.insert(i);  // the driver stages where it must
   w.mappings.emplace(*address, std::move(made));
   ++w.alive.allocations;
@@ -246,8 +275,8 @@ code map(std::uint64_t address, std::uint64_t bytes, physical* which) {
   const bool is_second = which->storage.use_count() > 1;
   if (is_second && !w.machine.maps_twice) return leave(code::not_supported);
   const bool is_apart = is_second && !w.machine.aliases_agree;
-  w.mappings.emplace(address,
-                     mapping{bytes, is_apart ? make_storage(bytes) : which->storage, {}, false, which->device});
+  w.mappings.emplace(
+      address, mapping{bytes, is_apart ? make_storage(bytes) : which->storage, {}, false, which->device, is_second});
   ++w.alive.mappings;
   return code::ok;
 }
@@ -334,7 +363,7 @@ code allocate_shared(std::uint64_t bytes, void** host, std::uint64_t* device_add
   const std::scoped_lock lock(w.mutex);
   if (const code no = pin_locked(w, bytes, host); no != code::ok) return leave(no);
   *device_address = reserve_addresses(bytes, 4096);
-  mapping made{bytes, {static_cast<std::uint8_t*>(*host), [](std::uint8_t*) {}}, {}, false, current_device()};
+  mapping made{bytes, {static_cast<std::uint8_t*>(*host), [](std::uint8_t*) {}}, {}, false, current_device(), false};
   for (int i = 0; i < w.machine.devices; ++i) made.may_access.insert(i);
   w.mappings.emplace(*device_address, std::move(made));
   return code::ok;

@@ -30,6 +30,14 @@ struct mapping {
   std::set<int> may_access;
   bool is_allocation;
   int device;
+  bool is_second;  // of memory that was mapped elsewhere before
+};
+
+// Written at one address of a frame, and not yet there for those who read at the other.
+struct late_write {
+  std::shared_ptr<std::uint8_t[]> storage;
+  std::uint64_t offset;
+  std::vector<std::uint8_t> bytes;
 };
 
 struct world {
@@ -38,7 +46,8 @@ struct world {
   census alive{};
   std::set<stream*> streams;
   std::array<std::uint64_t, devices_max> used_bytes{};
-  std::map<std::uint64_t, mapping> mappings;            // by address
+  std::map<std::uint64_t, mapping> mappings;  // by address
+  std::vector<late_write> late_writes;
   std::map<std::uint64_t, std::uint64_t> reservations;  // base -> bytes
   std::map<std::uint64_t, std::uint64_t> locked;        // begin -> bytes
   std::uint64_t locked_bytes = 0;

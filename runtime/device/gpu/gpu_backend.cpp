@@ -252,6 +252,8 @@ gm_status work_on(device& where, Work work) {
 
 gm_status lasting_address(device* where, std::uint64_t address, std::uint64_t* lasting) {
   if (where == nullptr || lasting == nullptr) return null_argument("lasting_address");
+  // Before anybody knows of it.
+  where->owner->lasting_frames.fetch_add(1, std::memory_order_release);
   return work_on(*where, [&] { return where->memory.lasting_address(address, lasting); });
 }
 

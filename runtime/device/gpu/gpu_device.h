@@ -7,6 +7,7 @@
 // Locking: each member has its own; backend::mutex covers the lists of devices and streams. Threads: any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -73,8 +74,10 @@ struct backend {
   std::vector<std::unique_ptr<device>> devices;  // null: not open
   std::vector<std::unique_ptr<stream>> streams;  // all that ever were: fences point to them
   std::vector<stream*> idle_streams;             // has room for all of them
+  std::atomic<std::uint64_t> lasting_frames{0};  // so many frames, or more, have been given lasting addresses
 
   bool has_several_devices() const noexcept { return devices.size() > 1; }
+  bool has_lasting_frames() const noexcept { return lasting_frames.load(std::memory_order_acquire) != 0; }
 
   // The open device whose memory that is; null where it is none's.
   device* owner_of(std::uint64_t address) const noexcept {

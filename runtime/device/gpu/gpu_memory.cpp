@@ -328,6 +328,15 @@ gm_status gpu_memory::lasting_address(std::uint64_t address, std::uint64_t* last
   return GM_OK;
 }
 
+std::uint64_t gpu_memory::where_kernels_look(std::uint64_t address, std::uint64_t bytes) const noexcept {
+  const std::uint64_t in_window = address - window_base_;
+  const std::uint64_t in_frame = in_window % frame_bytes;
+  if (!has_window() || in_window >= window_bytes_ || bytes > frame_bytes - in_frame) return address;
+  const std::scoped_lock lock(mutex_);
+  const std::uint64_t lasting = blocks_[in_window / frame_bytes].frame.lasting;
+  return lasting != 0 ? lasting + in_frame : address;
+}
+
 // With lasting_mutex_.
 gm_status gpu_memory::make_lasting(gpu_frame* frame) noexcept {
   try {

@@ -52,6 +52,9 @@ class gpu_memory {
 
   // Of a piece that its caller keeps meanwhile. Where there is a window and the driver maps frames twice.
   gm_status lasting_address(std::uint64_t address, std::uint64_t* lasting) noexcept;
+  // Where copies and fills of those bytes go, of this device's or not: where they lie in one frame that has a lasting
+  // address, there. It does not change while its owner keeps the piece.
+  std::uint64_t where_kernels_look(std::uint64_t address, std::uint64_t bytes) const noexcept;
   bool has_lasting_addresses() const noexcept { return lasting_.exist(); }
   std::uint64_t lasting_base() const noexcept { return lasting_.base(); }
 

@@ -218,15 +218,33 @@ bool stream::keep(unit* u, const transfer_work& what) noexcept {
   }
 }
 
+// Kernels that fetch their own pages run while they are brought, and what is written at another address of a frame than
+// theirs they are not promised to see. So all copies and fills use the lasting address of a frame that has one.
+void stream::redirect(unit* u) noexcept {
+  for (fill_run& run : u->fills) run.destination = where_kernels_look(run.destination, run.bytes);
+  for (copy_run& run : u->copies) {
+    if (run.direction != direction::device_to_host) run.destination = where_kernels_look(run.destination, run.bytes);
+    if (run.direction != direction::host_to_device) run.source = where_kernels_look(run.source, run.bytes);
+  }
+}
+
+std::uint64_t stream::where_kernels_look(std::uint64_t address, std::uint64_t bytes) const noexcept {
+  const backend& all = *device_->owner;
+  const device* const owner = all.has_several_devices() ? all.owner_of(address) : device_;
+  return owner != nullptr ? owner->memory.where_kernels_look(address, bytes) : address;
+}
+
 gm_status stream::transfer(readiness ready, const transfer_work& what, callback done, void* argument,
                            fence* completion) noexcept {
   const bool by_host = needs_host(what) || (ready != nullptr && what.fill_count + what.copy_count != 0);
   unit* const u = queue_.take();
   if (u == nullptr) return no_memory_for_a_unit();
-  if (by_host && !keep(u, what)) {
+  const bool is_kept = by_host || device_->owner->has_lasting_frames();
+  if (is_kept && !keep(u, what)) {
     queue_.give_back(u);
     return no_memory_for_a_unit();
   }
+  if (is_kept) redirect(u);
   u->kind = by_host ? unit_kind::host_transfer : unit_kind::transfer;
   u->done = done;
   u->ready = ready;
@@ -238,7 +256,12 @@ gm_status stream::transfer(readiness ready, const transfer_work& what, callback 
         count_runs(u);
         return submit_host_step(u);
       }
-      if (const gm_status status = submit(u, what); status != GM_OK) return status;
+      transfer_work direct = what;
+      if (is_kept) {
+        direct.fills = u->fills.data();
+        direct.copies = u->copies.data();
+      }
+      if (const gm_status status = submit(u, direct); status != GM_OK) return status;
     }
     record_end(u);
     return GM_OK;

@@ -105,6 +105,8 @@ struct stream {
   run_path path_of(const copy_run& run) const noexcept;          // no lock
   device* out_of_reach(std::uint64_t address) const noexcept;    // no lock
   bool keep(gpu::unit* u, const transfer_work& what) noexcept;   // no lock
+  void redirect(gpu::unit* u) noexcept;                          // no lock
+  std::uint64_t where_kernels_look(std::uint64_t address, std::uint64_t bytes) const noexcept;  // no lock
   bool skip_if_failed(gpu::unit* u) noexcept;
   gm_status submit(gpu::unit* u, const transfer_work& what) noexcept;
   gm_status submit_fills(gpu::unit* u, const transfer_work& what, bool* any) noexcept;
