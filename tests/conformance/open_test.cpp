@@ -52,7 +52,7 @@ TEST_P(open_test, devices_describe_themselves) {
     EXPECT_EQ(about.total_bytes, GetParam().options.sim_memory_bytes);
     EXPECT_EQ(about.free_bytes, about.total_bytes);
     EXPECT_EQ(about.capabilities,
-              has_host_launch | has_peer_copies | (GetParam().options.sim_window ? has_window : 0u));
+              has_host_launch | has_peer_copies | has_access_maps | (GetParam().options.sim_window ? has_window : 0u));
   }
 }
 
