@@ -239,10 +239,11 @@ typedef struct gm_scope_s* gm_scope;
  * pages may leave the device again, so it may be used by the CPU and by kernels of other such scopes at the same time.
  * A scope that declares the memory without GM_ON_DEMAND waits until the on-demand scopes over it are done, the host
  * with it; open ones of its own thread make it BUSY. The same goes for prefetch, pin, discard, gm_memcpy and gm_memset.
- * A kernel that cannot get a page (all of the device's frames are held by kernels or scopes; a copy failed) gets no
- * more pages in this scope; the stream then fails with the reason. On a device without access maps the range is
- * declared as if without GM_ON_DEMAND. A device has at most 64 scopes with on-demand ranges at a time (further ones:
- * NO_MEMORY). */
+ * gm_free of the memory is carried out when the scope is released. stream NULL: gm_access_end says what a kernel,
+ * launched elsewhere, could not get. A kernel that cannot get a page (all of the device's frames are held by kernels or
+ * scopes; a copy failed) gets no more pages in this scope; the stream then fails with the reason, contents stand, and
+ * another scope may be tried. On a device without access maps the range is declared as if without GM_ON_DEMAND. A
+ * device has at most 64 scopes with on-demand ranges at a time (further ones: NO_MEMORY). */
 
 /* Makes the ranges resident on the stream's node, queues the copies, makes the stream wait for them, and keeps the
  * pages where they are until the work queued before gm_access_end is done. All ranges or none.

@@ -15,6 +15,8 @@
 //
 //   v[i]                one element. Reading costs two loads of a table beside the element's own; writing pins its page
 //   v.pages(a, b)       spans of raw memory, a page at a time, for bulk work: costs two atomics a page
+//                       (where the view may write, v[i] is not a T but stands for the element, and so does auto x =
+//                       v[i]: say T x = v[i], or v[i].load())
 //   view<const T>       reads only: never takes a page from anybody who reads it too
 //
 // When a scope gets no more pages (its message is at gm_stream_synchronize: no room for what kernels hold at once, a
@@ -224,6 +226,21 @@ class element {
   }
   GM_HOST_DEVICE const element& operator*=(const T& value) const {
     return update([&](T* at) { *at = static_cast<T>(*at * value); });
+  }
+  GM_HOST_DEVICE const element& operator/=(const T& value) const {
+    return update([&](T* at) { *at = static_cast<T>(*at / value); });
+  }
+  GM_HOST_DEVICE const element& operator|=(const T& value) const {
+    return update([&](T* at) { *at = static_cast<T>(*at | value); });
+  }
+  GM_HOST_DEVICE const element& operator&=(const T& value) const {
+    return update([&](T* at) { *at = static_cast<T>(*at & value); });
+  }
+  GM_HOST_DEVICE const element& operator++() const {
+    return update([&](T* at) { ++*at; });
+  }
+  GM_HOST_DEVICE const element& operator--() const {
+    return update([&](T* at) { --*at; });
   }
 
   // Atomic among the kernels of one device, and with its page pinned: others have the page before or after. Numbers of

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/scope_record.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <new>
@@ -14,6 +16,11 @@
 #include "policy/victim_order.h"
 
 namespace gm {
+namespace {
+
+constexpr unsigned retry_after_us = 100;
+
+}  // namespace
 
 status managed_range(runtime& rt, const void* pointer, std::size_t bytes, byte_range& range) {
   if (pointer == nullptr) return fail(status::invalid_argument, "the pointer is null");
@@ -147,11 +154,29 @@ status scope_record::get_piece(const piece& wanted) {
   return no_room(s);
 }
 
+// Kernels that fetch pages of the same blocks may have got frames for them meanwhile.
+std::uint32_t scope_record::count_missing() {
+  std::uint32_t missing_frames = 0;
+  for (entry& e : plan_) {
+    if (!e.missing) continue;
+    block_guard guard(e.target->lock);
+    e.missing = !e.target->node(request_.node).has_frame();
+    if (e.missing) ++missing_frames;
+  }
+  return missing_frames;
+}
+
 status scope_record::get_frames(std::uint32_t missing_frames) {
   device_node& d = device();
   // All at once first, so that write-backs overlap.
   if (!request_.detached) {
-    if (const status s = make_room(vm_, rt_.moves, d, missing_frames); s != status::ok) return no_room(s);
+    while (missing_frames != 0) {
+      const status s = make_room(vm_, rt_.moves, d, missing_frames);
+      if (s == status::ok) break;
+      const std::uint32_t left = count_missing();
+      if (left >= missing_frames) return no_room(s);
+      missing_frames = left;
+    }
   } else if (d.pool.free_frames() < missing_frames) {
     return fail(status::no_memory, "not enough free frames on node %u", request_.node);
   }
@@ -352,6 +377,8 @@ status scope_record::begin(runtime& rt, scope_request&& request, scope_record** 
     }
     if (!made->try_again_) break;
     rt.vm.room_changes.wait_past(made->retry_after_);
+    // Kernels that hold on to pages let go without telling anybody.
+    if (made->short_of_room_ == room::copies && rt.vm.map(made->request_.node) != nullptr) usleep(retry_after_us);
     s = status::ok;
   }
   for (extent* e : made->extents_)

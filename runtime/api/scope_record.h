@@ -91,6 +91,7 @@ class scope_record {
   status lease_blocks(std::uint32_t& missing_frames);
   status lease_and_get_frames();
   status gather_anew();
+  std::uint32_t count_missing();
   status get_frames(std::uint32_t missing_frames);
   status get_piece(const piece&);
   bool finish_resident_locked(entry&);

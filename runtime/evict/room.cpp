@@ -329,8 +329,10 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
     if (failure == status::no_memory && (vm.own_work.load() != 0 || vm.room_changes.now() != seen))
       failure = status::ok;
     if (could && failure == status::ok) {
-      // What could go was being copied, or has just become free to go.
-      if (vm.room_changes.now() != seen) continue;
+      // What could go was being copied, or has just become free to go. But what kernels hold on to is not waited for
+      // here, under the admission lock: trying to take it is itself a change.
+      const access_map* map = vm.map(device.node);
+      if (vm.room_changes.now() != seen && (map == nullptr || !map->in_use())) continue;
       return fail(status::busy, "no room on node %u (%s) before copies in flight have ended", device.node,
                   device.info.name);
     }

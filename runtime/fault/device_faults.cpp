@@ -31,6 +31,7 @@ struct device_faults::begun_work {
   remapping* taking = nullptr;
   move* moving = nullptr;
   move* homeward = nullptr;
+  page_mask homeless = no_pages;  // the host has no memory for these, on their way here
   shown_copy_plan copies;
   homeward_copy_plan home_copies;
 };
@@ -42,14 +43,15 @@ status device_faults::start() try {
   waiting_.reserve(access_map::ring_slots * 2);
   unanswered_.reserve(access_map::ring_slots / 2);
   status s = map_.create();
+  if (s == status::ok)
+    s = thread_.start(
+        "gmem-demand", any_cpu, [](void* self) { static_cast<device_faults*>(self)->work(); }, this);
+  // Last: it may wait for a lock that the caller holds, and so could not be stopped.
   if (s == status::ok) s = reclaimer_.start();
-  if (s != status::ok) return s;
-  s = thread_.start(
-      "gmem-demand", any_cpu, [](void* self) { static_cast<device_faults*>(self)->work(); }, this);
   if (s == status::ok)
     vm_.maps[device_.node].store(&map_, std::memory_order_release);
   else
-    reclaimer_.stop();
+    stop();
   return s;
 } catch (const std::bad_alloc&) {
   return fail(status::no_memory, "no memory to serve kernels' faults");
@@ -362,6 +364,8 @@ page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   if (wanted.pages == no_pages && begun.moving == nullptr) release_unused_frame(vm_, device_, index);
   if (begun.taking != nullptr) (void)submit_remapping(begun.taking);
   if (begun.showing != nullptr) (void)submit_remapping(begun.showing);  // refused: entries_failed() has been called
+  if (begun.homeless != no_pages && reclaim_host_pages(vm_, pages_per_block) == 0 && !host_memory_is_coming(vm_, true))
+    give_up_pages(index, begun.homeless, status::no_memory, "bringing");
   if (begun.homeward != nullptr) (void)submit_move(moves_, begun.homeward, begun.home_copies, nullptr);
   if (begun.moving != nullptr) (void)submit_move(moves_, begun.moving, begun.copies, nullptr);
   return served;
@@ -476,6 +480,7 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
     if (begin_move_locked(vm_, index, b, home, *begun.homeward, begun.home_copies) != status::ok) {
       moves_.give_back(begun.homeward);
       begun.homeward = nullptr;
+      begun.homeless = far;
     }
     return served;
   }
