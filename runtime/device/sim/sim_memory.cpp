@@ -193,6 +193,13 @@ gm_status sim_memory::lasting_address(std::uint64_t address, std::uint64_t* last
   return fail(GM_ERROR_NO_MEMORY, "no memory to remember which frames have a lasting address");
 }
 
+bool sim_memory::is_in_table(std::uint64_t address) const noexcept {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [begin, bytes] : tables_)
+    if (address - begin < bytes) return true;
+  return false;
+}
+
 gm_status sim_memory::table_reserve(std::uint64_t bytes, std::uint64_t* address) noexcept try {
   const std::scoped_lock lock(mutex_);
   tables_.reserve(tables_.size() + 1);

@@ -47,6 +47,8 @@ class sim_memory {
   std::uint64_t total_bytes() const noexcept { return frames_.count() * frame_bytes; }
   std::uint64_t free_bytes() const noexcept;
   bool contains(std::uint64_t address) const noexcept { return address - base_ < mapped_bytes_; }
+  // In a table that kernels change by atomic operations?
+  bool is_in_table(std::uint64_t address) const noexcept;
 
  private:
   struct free_deleter {

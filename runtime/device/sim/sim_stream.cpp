@@ -106,11 +106,37 @@ std::uint64_t stream::book_links(const unit_entry* unit) noexcept {
   return end_ns;
 }
 
+namespace {
+
+// What of a table is copied or filled at once. Pages of data are more, and are not asked about.
+constexpr std::uint64_t table_run_bytes_max = 32 * 1024;
+
+// Kernels use pins and marks meanwhile. Whole words where they are: a pin that is read as 0 is behind the kernel's
+// stores, which a copy of the page is to find.
+template <typename Unit>
+void copy_of_table(std::uint64_t destination, std::uint64_t source, std::uint64_t bytes) noexcept {
+  for (std::uint64_t at = 0; at < bytes; at += sizeof(Unit)) {
+    const Unit seen = std::atomic_ref<Unit>(*reinterpret_cast<Unit*>(source + at)).load(std::memory_order_acquire);
+    std::memcpy(reinterpret_cast<void*>(destination + at), &seen, sizeof seen);
+  }
+}
+
+void fill_table(std::uint64_t destination, std::uint8_t value, std::uint64_t bytes) noexcept {
+  for (std::uint64_t at = 0; at < bytes; ++at)
+    std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(destination + at))
+        .store(value, std::memory_order_release);
+}
+
+}  // namespace
+
 gm_status stream::run_fills(const unit_entry* unit) noexcept {
   for (const unit_entry* entry = unit; entry != nullptr; entry = entry->next_of_unit) {
     for (const fill_run* run = entry->fills; run != entry->fills + entry->fill_count; ++run) {
       if (device_->failures->is_due(operation::fill_run)) return fail(GM_ERROR_DEVICE, "a fill was made to fail");
-      std::memset(reinterpret_cast<void*>(run->destination), run->value, run->bytes);
+      if (run->bytes <= table_run_bytes_max && device_->memory->is_in_table(run->destination))
+        fill_table(run->destination, static_cast<std::uint8_t>(run->value), run->bytes);
+      else
+        std::memset(reinterpret_cast<void*>(run->destination), run->value, run->bytes);
     }
   }
   return GM_OK;
@@ -120,7 +146,12 @@ gm_status stream::run_copies(const unit_entry* unit) noexcept {
   for (const unit_entry* entry = unit; entry != nullptr; entry = entry->next_of_unit) {
     for (const copy_run* run = entry->copies; run != entry->copies + entry->copy_count; ++run) {
       if (device_->failures->is_due(operation::copy_run)) return fail(GM_ERROR_DEVICE, "a copy was made to fail");
-      std::memcpy(reinterpret_cast<void*>(run->destination), reinterpret_cast<const void*>(run->source), run->bytes);
+      if (run->bytes > table_run_bytes_max || !device_->memory->is_in_table(run->source))
+        std::memcpy(reinterpret_cast<void*>(run->destination), reinterpret_cast<const void*>(run->source), run->bytes);
+      else if (run->source % sizeof(std::uint32_t) == 0 && run->bytes % sizeof(std::uint32_t) == 0)
+        copy_of_table<std::uint32_t>(run->destination, run->source, run->bytes);
+      else
+        copy_of_table<std::uint8_t>(run->destination, run->source, run->bytes);
     }
   }
   return GM_OK;
