@@ -4,7 +4,9 @@
 //
 // The idea: the depths are one array that the device writes and the CPU reads, and the number of nodes reached is one
 // word by which the CPU learns, after each level, whether there is another. Nothing is copied by name. A graph that is
-// larger than the device's memory goes through it in tiles of rows, with a scope for each; the depths stay.
+// larger than the device's memory is reached through views: kernels fetch the pages that they touch, and what is not
+// touched stays at home. With --tiles, and on devices that have no access map, it goes through the device's memory in
+// tiles of rows, with a scope for each, and the depths stay.
 //
 // The kernel is that of kernels/bfs.hpp. The CPU searches too, over the same memory, with a queue.
 #include <getopt.h>
@@ -15,6 +17,7 @@
 #include <exception>
 #include <gmem/gmem.hpp>
 #include <gmem/parallel.hpp>
+#include <gmem/view.hpp>
 #include <iomanip>
 #include <iostream>
 #include <optional>
@@ -48,14 +51,29 @@ void visit(gm::stream& stream, const sample::csr_tile& tile, const search& s, st
                    gm::kernels::bfs_level{edges.offsets, edges.columns, depths, reached, tile.first_row(), depth});
 }
 
-search by_the_device(gm::stream& stream, const sample::csr& graph, std::uint32_t nodes, std::uint32_t from) {
+// The CPU would not wait for kernels on demand: its accesses and theirs may mix.
+void visit_on_demand(gm::stream& stream, const sample::csr_tile& all, const search& s, std::uint32_t depth) {
+  {
+    gm::scope use(stream, all.on_demand(), gm::on_demand(s.depths), gm::on_demand(s.reached));
+    const sample::csr_views edges = all.views(use);
+    const gm::view depths(use, s.depths);
+    const gm::view reached(use, s.reached);
+    gm::parallel_for(stream, all.rows(),
+                     gm::kernels::bfs_level{edges.offsets, edges.columns, depths, reached, 0, depth});
+  }
+  stream.synchronize();
+}
+
+search by_the_device(gm::stream& stream, const sample::csr& graph, std::uint32_t nodes, std::uint32_t from,
+                     bool on_demand) {
   search s{gm::make_unique_for_overwrite<std::uint32_t[]>(nodes), gm::make_unique<std::uint64_t[]>(1), {1}};
   std::fill_n(s.depths.get(), nodes, unreached);
   s.depths[from] = 0;
   s.reached[0] = 1;
   for (std::uint64_t before = 1;;) {
     const auto depth = static_cast<std::uint32_t>(s.levels.size() - 1);
-    for (const sample::csr_tile& tile : graph.tiles()) visit(stream, tile, s, depth);
+    for (const sample::csr_tile& tile : graph.tiles())
+      on_demand ? visit_on_demand(stream, tile, s, depth) : visit(stream, tile, s, depth);
     const std::uint64_t now = s.reached[0];  // waits for the level
     if (now == before) return s;
     s.levels.push_back(now - before);
@@ -115,6 +133,7 @@ struct arguments {
   std::string path, start;
   std::size_t generated_nodes = 0;
   bool both_ways = false;
+  bool tiles = false;
 };
 
 int run(const arguments& asked) {
@@ -128,17 +147,19 @@ int run(const arguments& asked) {
   }
   gm::stream stream;
   const gm_node_info device = gm::node_info(stream.node());
+  const bool on_demand = device.has_access_map != 0 && !asked.tiles;
   constexpr auto values = sample::entry_values::left_out;
-  const sample::csr graph(list, sample::row_of::edge_source, values,
-                          sample::tile_bytes_for(list, values, device.budget_bytes));
+  const std::uint64_t tile_bytes =
+      on_demand ? sample::one_tile : sample::tile_bytes_for(list, values, device.budget_bytes);
+  const sample::csr graph(list, sample::row_of::edge_source, values, tile_bytes);
   std::cout << "bfs: " << list.origin << ", searched from " << list.name(from) << " by " << device.name << '\n';
 
   sample::measurement measured;
-  const search found = by_the_device(stream, graph, list.rows, from);
+  const search found = by_the_device(stream, graph, list.rows, from, on_demand);
   measured.stop(stream);
   print_levels(found.levels);
   const bool right = is_right(list, found, by_the_cpu(graph, list.rows, from));
-  sample::print_table(list, graph.tiles().size(), "levels", found.levels.size(), measured, right);
+  sample::print_table(list, on_demand ? 0 : graph.tiles().size(), "levels", found.levels.size(), measured, right);
   return right ? 0 : 1;
 }
 
@@ -152,6 +173,7 @@ void usage(std::ostream& to) {
      << "\n"
         "  -s, --start=NODE   where to begin, as the file names it (default: the node with the most edges out)\n"
         "  -b, --both-ways    edges may be followed backwards too\n"
+        "  -t, --tiles        bring the graph in tiles, instead of what kernels touch of it\n"
         "  -h, --help         this text\n";
 }
 
@@ -159,17 +181,17 @@ void usage(std::ostream& to) {
 
 int main(int argc, char** argv) {
   arguments asked;
-  const option options[] = {{"generate", required_argument, nullptr, 'g'},
-                            {"start", required_argument, nullptr, 's'},
-                            {"both-ways", no_argument, nullptr, 'b'},
-                            {"help", no_argument, nullptr, 'h'},
-                            {}};
-  for (int letter; (letter = getopt_long(argc, argv, "g:s:bh", options, nullptr)) != -1;) {
+  const option options[] = {{"generate", required_argument, nullptr, 'g'}, {"start", required_argument, nullptr, 's'},
+                            {"both-ways", no_argument, nullptr, 'b'},      {"tiles", no_argument, nullptr, 't'},
+                            {"help", no_argument, nullptr, 'h'},           {}};
+  for (int letter; (letter = getopt_long(argc, argv, "g:s:bth", options, nullptr)) != -1;) {
     const auto number = letter == 'g' ? sample::whole_number(optarg, 1, generated_max) : std::nullopt;
     if (letter == 's' && *optarg != '\0') {
       asked.start = optarg;
     } else if (letter == 'b') {
       asked.both_ways = true;
+    } else if (letter == 't') {
+      asked.tiles = true;
     } else if (number) {
       asked.generated_nodes = *number;
     } else {

@@ -4,8 +4,10 @@
 // now and then starts anew anywhere.
 //
 // The idea: the graph lies by the targets of its edges, so that every node adds up what its sources give it, and no two
-// threads write one element. Tiles of rows come to the device, a scope each, while the ranks stay there from step to
-// step; the CPU adds up the few sums of each step that the next one needs, out of the same memory.
+// threads write one element. The graph and the ranks may be larger than the device's memory: kernels reach them through
+// views, and fetch the pages that they touch. With --tiles, and on devices that have no access map, tiles of rows come
+// to the device, a scope each, while the ranks stay there from step to step. The CPU adds up the few sums of each step
+// that the next one needs, out of the same memory.
 //
 // Sums are made with kernels/spmv.hpp. The CPU does the same edge by edge.
 #include <getopt.h>
@@ -17,6 +19,7 @@
 #include <exception>
 #include <gmem/gmem.hpp>
 #include <gmem/parallel.hpp>
+#include <gmem/view.hpp>
 #include <iomanip>
 #include <iostream>
 #include <numeric>
@@ -56,44 +59,97 @@ struct vectors {
   gm::unique_ptr<double[]> stuck;   // sums of the ranks of nodes without edges: theirs go to all
 };
 
-void share_ranks(gm::stream& stream, const vectors& v) {
+// Kernels, over raw pointers and over views.
+template <class Edges, class Ranks, class Shares, class Stuck>
+struct share {
+  Edges edges_out;
+  Ranks ranks;
+  Shares shares;
+  Stuck stuck;
+  std::size_t nodes, sums;
+
+  GM_HOST_DEVICE void operator()(std::size_t s) const {
+    double sum = 0;
+    for (std::size_t node = s; node < nodes; node += sums) {
+      const std::uint32_t edges = edges_out[node];
+      const double rank = ranks[node];
+      shares[node] = edges == 0 ? 0 : rank / edges;
+      if (edges == 0) sum += rank;
+    }
+    stuck[s] = sum;
+  }
+};
+
+template <class Edges, class Ranks, class Shares, class Stuck>
+share(Edges, Ranks, Shares, Stuck, std::size_t, std::size_t) -> share<Edges, Ranks, Shares, Stuck>;
+
+template <class Offsets, class Columns, class Shares, class Ranks>
+struct collect {
+  Offsets offsets;
+  Columns columns;
+  Shares shares;
+  Ranks ranks;
+  double for_all;
+
+  GM_HOST_DEVICE void operator()(std::size_t row) const {
+    const gm::kernels::constant<double> ones{1};
+    ranks[row] = for_all + damping * gm::kernels::row_times(offsets, columns, ones, shares, row);
+  }
+};
+
+template <class Offsets, class Columns, class Shares, class Ranks>
+collect(Offsets, Columns, Shares, Ranks, double) -> collect<Offsets, Columns, Shares, Ranks>;
+
+template <class T>
+gm::access reads(const gm::unique_ptr<T[]>& x) {
+  return gm::on_demand(static_cast<const T*>(x.get()), x.get_deleter().count());
+}
+template <class T>
+gm::view<const T> read_view(const gm::scope& use, const gm::unique_ptr<T[]>& x) {
+  return {use, static_cast<const T*>(x.get()), x.get_deleter().count()};
+}
+
+void share_ranks(gm::stream& stream, const vectors& v, bool on_demand) {
+  const std::size_t nodes = v.nodes, sums = std::min(nodes, sums_max);
+  if (on_demand) {
+    gm::scope use(stream, reads(v.edges_out), reads(v.ranks), gm::on_demand(v.shares), gm::on_demand(v.stuck));
+    gm::parallel_for(stream, sums,
+                     share{read_view(use, v.edges_out), read_view(use, v.ranks), gm::view(use, v.shares),
+                           gm::view(use, v.stuck), nodes, sums});
+    use.end();
+    stream.synchronize();  // the CPU reads the sums, and would not wait for kernels on demand
+    return;
+  }
   gm::scope use(stream, gm::read(v.edges_out), gm::read(v.ranks), gm::write(v.shares), gm::write(v.stuck));
   const std::uint32_t* edges_out = gm::device_pointer(v.edges_out.get(), stream);
   const double* ranks = gm::device_pointer(v.ranks.get(), stream);
   double* shares = gm::device_pointer(v.shares.get(), stream);
   double* stuck = gm::device_pointer(v.stuck.get(), stream);
-  const std::size_t nodes = v.nodes, sums = std::min(nodes, sums_max);
-  gm::parallel_for(
-      stream, sums, GM_LAMBDA(std::size_t s) {
-        double sum = 0;
-        for (std::size_t node = s; node < nodes; node += sums) {
-          const bool is_stuck = edges_out[node] == 0;
-          shares[node] = is_stuck ? 0 : ranks[node] / edges_out[node];
-          if (is_stuck) sum += ranks[node];
-        }
-        stuck[s] = sum;
-      });
+  gm::parallel_for(stream, sums, share{edges_out, ranks, shares, stuck, nodes, sums});
 }
 
 // for_all: what every node has, whoever leads to it.
-void collect_ranks(gm::stream& stream, const sample::csr_tile& tile, const vectors& v, double for_all) {
+void collect_ranks(gm::stream& stream, const sample::csr_tile& tile, const vectors& v, double for_all, bool on_demand) {
+  if (on_demand) {
+    gm::scope use(stream, tile.on_demand(), reads(v.shares), gm::on_demand(v.ranks));
+    const sample::csr_views edges = tile.views(use);
+    gm::parallel_for(stream, tile.rows(),
+                     collect{edges.offsets, edges.columns, read_view(use, v.shares), gm::view(use, v.ranks), for_all});
+    return;
+  }
   gm::scope use(stream, gm::read(tile.memory()), gm::read(v.shares), gm::read_write(v.ranks));
   const sample::csr_arrays edges = tile.on_device(stream);
   const double* shares = gm::device_pointer(v.shares.get(), stream);
   double* ranks = gm::device_pointer(v.ranks.get(), stream) + tile.first_row();
-  gm::parallel_for(
-      stream, tile.rows(), GM_LAMBDA(std::size_t row) {
-        const gm::kernels::constant<double> ones{1};
-        ranks[row] = for_all + damping * gm::kernels::row_times(edges.offsets, edges.columns, ones, shares, row);
-      });
+  gm::parallel_for(stream, tile.rows(), collect{edges.offsets, edges.columns, shares, ranks, for_all});
 }
 
-void by_the_device(gm::stream& stream, const sample::csr& graph, const vectors& v, std::size_t steps) {
+void by_the_device(gm::stream& stream, const sample::csr& graph, const vectors& v, std::size_t steps, bool on_demand) {
   for (std::size_t step = 0; step < steps; ++step) {
-    share_ranks(stream, v);
+    share_ranks(stream, v, on_demand);
     const double stuck = std::accumulate(v.stuck.get(), v.stuck.get() + std::min(v.nodes, sums_max), 0.0);
     const double for_all = (1 - damping + damping * stuck) / static_cast<double>(v.nodes);
-    for (const sample::csr_tile& tile : graph.tiles()) collect_ranks(stream, tile, v, for_all);
+    for (const sample::csr_tile& tile : graph.tiles()) collect_ranks(stream, tile, v, for_all, on_demand);
   }
 }
 
@@ -139,23 +195,25 @@ void print_top(const sample::edge_list& list, const vectors& v) {
   }
 }
 
-int run(const std::string& path, std::size_t generated_nodes, std::size_t steps) {
+int run(const std::string& path, std::size_t generated_nodes, std::size_t steps, bool tiles) {
   const sample::edge_list list = sample::read_graph_or_default(path, generated_nodes);
   sample::require_graph(list);
   gm::stream stream;
   const gm_node_info device = gm::node_info(stream.node());
+  const bool on_demand = device.has_access_map != 0 && !tiles;
   constexpr auto values = sample::entry_values::left_out;
-  const sample::csr graph(list, sample::row_of::edge_target, values,
-                          sample::tile_bytes_for(list, values, device.budget_bytes));
+  const std::uint64_t tile_bytes =
+      on_demand ? sample::one_tile : sample::tile_bytes_for(list, values, device.budget_bytes);
+  const sample::csr graph(list, sample::row_of::edge_target, values, tile_bytes);
   const vectors v(list);
   std::cout << "pagerank: " << list.origin << ", ranked by " << device.name << '\n';
 
   sample::measurement measured;
-  by_the_device(stream, graph, v, steps);
+  by_the_device(stream, graph, v, steps, on_demand);
   measured.stop(stream);
   print_top(list, v);
   const bool right = is_right(list, v, by_the_cpu(list, steps));
-  sample::print_table(list, graph.tiles().size(), "steps", steps, measured, right);
+  sample::print_table(list, on_demand ? 0 : graph.tiles().size(), "steps", steps, measured, right);
   return right ? 0 : 1;
 }
 
@@ -170,6 +228,7 @@ void usage(std::ostream& to) {
         "  -n, --steps=N      1 to "
      << steps_max
      << " (default 40)\n"
+        "  -t, --tiles        bring the graph in tiles, instead of what kernels touch of it\n"
         "  -h, --help         this text\n";
 }
 
@@ -177,11 +236,17 @@ void usage(std::ostream& to) {
 
 int main(int argc, char** argv) {
   std::size_t generated_nodes = 0, steps = 40;
+  bool tiles = false;
   const option options[] = {{"generate", required_argument, nullptr, 'g'},
                             {"steps", required_argument, nullptr, 'n'},
+                            {"tiles", no_argument, nullptr, 't'},
                             {"help", no_argument, nullptr, 'h'},
                             {}};
-  for (int letter; (letter = getopt_long(argc, argv, "g:n:h", options, nullptr)) != -1;) {
+  for (int letter; (letter = getopt_long(argc, argv, "g:n:th", options, nullptr)) != -1;) {
+    if (letter == 't') {
+      tiles = true;
+      continue;
+    }
     std::optional<std::size_t> number;
     if (letter == 'g') number = sample::whole_number(optarg, 1, generated_max);
     if (letter == 'n') number = sample::whole_number(optarg, 1, steps_max);
@@ -196,7 +261,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return run(optind < argc ? argv[optind] : "", generated_nodes, steps);
+    return run(optind < argc ? argv[optind] : "", generated_nodes, steps, tiles);
   } catch (const std::exception& failure) {
     std::cerr << "pagerank: " << failure.what() << '\n';
     return 1;

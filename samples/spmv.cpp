@@ -2,9 +2,10 @@
 //
 // spmv - y = A * x for a sparse matrix out of a file, which may be larger than the device's memory.
 //
-// The idea: a scope takes one tile of the matrix's rows, the whole of x, and the tile's part of y. Where the matrix
-// fits the device it goes there once, however often it is multiplied; where it does not, its tiles come and go, and
-// nobody says which.
+// The idea: kernels reach the matrix, x and y through views, and fetch the pages that they touch. Where all fits the
+// device it goes there once, however often it is multiplied; where it does not, pages come and go, and nobody says
+// which. With --tiles, and on devices that have no access map, a scope takes one tile of the matrix's rows, the whole
+// of x, and the tile's part of y.
 //
 // Kernels are those of kernels/spmv.hpp. The CPU multiplies too, edge by edge as the file has them.
 #include <getopt.h>
@@ -15,6 +16,7 @@
 #include <exception>
 #include <gmem/gmem.hpp>
 #include <gmem/parallel.hpp>
+#include <gmem/view.hpp>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -47,6 +49,16 @@ void multiply(gm::stream& stream, const tile_of_y& tile, const gm::unique_ptr<do
   gm::parallel_for(stream, tile.a.rows(), gm::kernels::spmv{a.offsets, a.columns, a.values, from, to});
 }
 
+void multiply_on_demand(gm::stream& stream, const tile_of_y& all, const gm::unique_ptr<double[]>& x) {
+  const double* const read = x.get();
+  const std::size_t columns = x.get_deleter().count();
+  gm::scope use(stream, all.a.on_demand(), gm::on_demand(read, columns), gm::on_demand(all.y));
+  const sample::csr_views a = all.a.views(use);
+  const gm::view<const double> from(use, read, columns);
+  const gm::view<double> to(use, all.y);
+  gm::parallel_for(stream, all.a.rows(), gm::kernels::spmv{a.offsets, a.columns, a.values, from, to});
+}
+
 // By the CPU. Devices may round a product and a sum in one step, so for entries that are not whole numbers the last
 // bits may differ.
 bool is_right(const sample::edge_list& matrix, const std::vector<tile_of_y>& tiles) {
@@ -68,13 +80,15 @@ bool is_right(const sample::edge_list& matrix, const std::vector<tile_of_y>& til
   return true;
 }
 
-int run(const std::string& path, std::size_t generated_nodes, std::size_t repeats) {
+int run(const std::string& path, std::size_t generated_nodes, std::size_t repeats, bool in_tiles) {
   const sample::edge_list matrix = sample::read_graph_or_default(path, generated_nodes);
   gm::stream stream;
   const gm_node_info device = gm::node_info(stream.node());
+  const bool on_demand = device.has_access_map != 0 && !in_tiles;
   constexpr auto values = sample::entry_values::kept;
-  const sample::csr a(matrix, sample::row_of::edge_source, values,
-                      sample::tile_bytes_for(matrix, values, device.budget_bytes));
+  const std::uint64_t tile_bytes =
+      on_demand ? sample::one_tile : sample::tile_bytes_for(matrix, values, device.budget_bytes);
+  const sample::csr a(matrix, sample::row_of::edge_source, values, tile_bytes);
   auto x = gm::make_unique_for_overwrite<double[]>(matrix.columns);
   for (std::size_t column = 0; column < matrix.columns; ++column) x[column] = x_at(column);
   std::vector<tile_of_y> tiles;
@@ -85,11 +99,11 @@ int run(const std::string& path, std::size_t generated_nodes, std::size_t repeat
 
   sample::measurement measured;
   for (std::size_t repeat = 0; repeat < repeats; ++repeat) {
-    for (const tile_of_y& tile : tiles) multiply(stream, tile, x);
+    for (const tile_of_y& tile : tiles) on_demand ? multiply_on_demand(stream, tile, x) : multiply(stream, tile, x);
   }
   measured.stop(stream);
   const bool right = is_right(matrix, tiles);
-  sample::print_table(matrix, tiles.size(), "multiplications", repeats, measured, right);
+  sample::print_table(matrix, on_demand ? 0 : tiles.size(), "multiplications", repeats, measured, right);
   return right ? 0 : 1;
 }
 
@@ -103,6 +117,7 @@ void usage(std::ostream& to) {
         "  -r, --repeat=N     multiply that often, 1 to "
      << repeats_max
      << " (default 10)\n"
+        "  -t, --tiles        bring the matrix in tiles, instead of what kernels touch of it\n"
         "  -h, --help         this text\n";
 }
 
@@ -110,11 +125,17 @@ void usage(std::ostream& to) {
 
 int main(int argc, char** argv) {
   std::size_t generated_nodes = 0, repeats = 10;
+  bool tiles = false;
   const option options[] = {{"generate", required_argument, nullptr, 'g'},
                             {"repeat", required_argument, nullptr, 'r'},
+                            {"tiles", no_argument, nullptr, 't'},
                             {"help", no_argument, nullptr, 'h'},
                             {}};
-  for (int letter; (letter = getopt_long(argc, argv, "g:r:h", options, nullptr)) != -1;) {
+  for (int letter; (letter = getopt_long(argc, argv, "g:r:th", options, nullptr)) != -1;) {
+    if (letter == 't') {
+      tiles = true;
+      continue;
+    }
     std::optional<std::size_t> number;
     if (letter == 'g') number = sample::whole_number(optarg, 1, generated_max);
     if (letter == 'r') number = sample::whole_number(optarg, 1, repeats_max);
@@ -129,7 +150,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return run(optind < argc ? argv[optind] : "", generated_nodes, repeats);
+    return run(optind < argc ? argv[optind] : "", generated_nodes, repeats, tiles);
   } catch (const std::exception& failure) {
     std::cerr << "spmv: " << failure.what() << '\n';
     return 1;

@@ -2,7 +2,6 @@
 #include "csr.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 namespace sample {
@@ -30,6 +29,18 @@ csr_arrays csr_tile::arrays(std::byte* first) const {
   auto* const values = reinterpret_cast<double*>(offsets + rows_ + 1);
   auto* const columns = reinterpret_cast<std::uint32_t*>(values + (has_values_ ? entries_ : 0));
   return {offsets, columns, has_values_ ? values : nullptr};
+}
+
+gm::access csr_tile::on_demand() const {
+  return gm::on_demand(static_cast<const std::byte*>(memory_.get()), memory_.get_deleter().count());
+}
+
+csr_views csr_tile::views(const gm::scope& use) const {
+  const csr_arrays here = on_host();
+  const std::uint64_t* const offsets = here.offsets;
+  const std::uint32_t* const columns = here.columns;
+  const double* const values = here.values;
+  return {{use, offsets, std::size_t{rows_} + 1}, {use, columns, entries_}, {use, values, has_values_ ? entries_ : 0}};
 }
 
 csr::csr(const edge_list& list, row_of row, entry_values values, std::uint64_t tile_bytes_max) {
@@ -73,7 +84,7 @@ csr::csr(const edge_list& list, row_of row, entry_values values, std::uint64_t t
 std::uint64_t tile_bytes_for(const edge_list& list, entry_values values, std::uint64_t budget_bytes) {
   const std::uint64_t whole = sizeof(std::uint64_t) * (std::uint64_t{std::max(list.rows, list.columns)} + 1) +
                               list.edges.size() * bytes_an_entry(values == entry_values::kept);
-  if (whole <= budget_bytes / 2) return std::numeric_limits<std::uint64_t>::max();
+  if (whole <= budget_bytes / 2) return one_tile;
   return std::max(budget_bytes / tiles_to_budget, tile_bytes_min);
 }
 

@@ -4,13 +4,14 @@
 //
 // A tile is what one scope brings, so that a matrix larger than a device's memory is worked on tile after tile. It is
 // one allocation, which a device without a window has in one piece. Vectors over all rows are the program's, and must
-// fit beside a tile.
+// fit beside a tile. Or the matrix is one tile that nobody brings: kernels fetch what they touch of it, through views.
 #ifndef GMEM_SAMPLES_GRAPH_CSR_H
 #define GMEM_SAMPLES_GRAPH_CSR_H
 
 #include <cstddef>
 #include <cstdint>
 #include <gmem/gmem.hpp>
+#include <gmem/view.hpp>
 #include <vector>
 
 #include "edge_list.h"
@@ -25,6 +26,13 @@ struct csr_arrays {
   double* values;  // null unless asked for
 };
 
+// The same, for kernels that fetch what they touch.
+struct csr_views {
+  gm::view<const std::uint64_t> offsets;
+  gm::view<const std::uint32_t> columns;
+  gm::view<const double> values;  // empty unless asked for
+};
+
 class csr_tile {
  public:
   csr_tile(std::uint32_t first_row, std::uint32_t rows, std::uint64_t entries, bool has_values);
@@ -34,10 +42,14 @@ class csr_tile {
 
   // The tile as a scope takes it.
   const gm::unique_ptr<std::byte[]>& memory() const { return memory_; }
+  // ... and as one on demand takes it.
+  gm::access on_demand() const;
 
   csr_arrays on_host() const { return arrays(memory_.get()); }
   // Within a scope over memory(). Throws gm::error as gm::device_pointer does.
   csr_arrays on_device(const gm::stream& stream) const { return arrays(gm::device_pointer(memory_.get(), stream)); }
+  // Of a scope with on_demand().
+  csr_views views(const gm::scope& use) const;
 
  private:
   csr_arrays arrays(std::byte* first) const;
@@ -62,6 +74,9 @@ class csr {
  private:
   std::vector<csr_tile> tiles_;
 };
+
+// No tile is larger than this: the matrix is one.
+inline constexpr std::uint64_t one_tile = ~std::uint64_t{0};
 
 // How large tiles should be: all in one where that takes no more than half of the budget, else several that fit at
 // once beside the vectors, so that the next is copied while one is worked on.

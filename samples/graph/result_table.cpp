@@ -37,12 +37,17 @@ void print_table(const edge_list& list, std::size_t tiles, const std::string& wo
   print_line(list.rows == list.columns ? "nodes" : "rows", list.rows);
   if (list.rows != list.columns) print_line("columns", list.columns);
   print_line("edges", list.edges.size());
-  print_line("tiles", tiles);
+  if (tiles != 0) {
+    print_line("tiles", tiles);
+  } else {
+    print_line("reached", "by views");
+  }
   print_line(work, passes);
   std::cout << std::setprecision(3);
   print_line("time", measured.seconds(), " s");
   std::cout << std::setprecision(2);
   print_line("to the device", mib(measured.moved().bytes_in), " MiB");
+  if (tiles == 0) print_line("faults of kernels", measured.moved().faults);
   print_line("home", mib(measured.moved().bytes_out), " MiB");
   print_line("the CPU's result equals", equals_the_cpu ? "yes" : "NO");
 }

@@ -30,7 +30,8 @@ class measurement {
   gm_node_stats moved_{};
 };
 
-// work: what is counted in passes over all tiles, with its number. Prints to stdout.
+// tiles: 0 where kernels fetched what they touched. work: what is counted in passes over all of it, with its number.
+// Prints to stdout.
 void print_table(const edge_list& list, std::size_t tiles, const std::string& work, std::size_t passes,
                  const measurement& measured, bool equals_the_cpu);
 
