@@ -65,7 +65,7 @@ class fault_latency : public measurement {
       stream_.synchronize();
     });
     faults_ = static_cast<double>(device_faults() - before);
-    expect(sum == expected_sum(bytes, value) / (page_bytes / os_page_bytes), "the kernel read wrong words");
+    expect(sum == expected_sum(pages * os_page_bytes, value), "the kernel read wrong words");
     return ns;
   }
 
