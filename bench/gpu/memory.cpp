@@ -60,6 +60,37 @@ class gmem_memory : public memory {
   gm_scope scope_ = nullptr;
 };
 
+class fetched_by_kernels : public memory {
+ public:
+  fetched_by_kernels(std::size_t bytes, const shared_stream& stream) : stream_(stream) {
+    words_ = static_cast<std::uint64_t*>(gm_malloc(bytes));
+    if (words_ == nullptr) throw bench_error(std::string("gm_malloc: ") + gm_last_error());
+  }
+  ~fetched_by_kernels() override { gm_free(words_); }
+
+  std::uint64_t* begin_kernel(std::size_t first, std::size_t bytes, gm_mode) override {
+    auto* const words = reinterpret_cast<std::uint64_t*>(at(first));
+    const std::size_t count = bytes / sizeof(std::uint64_t);
+    scope_ = gm::scope(stream_.get(), gm::on_demand(words, count));
+    view_ = gm::view<std::uint64_t>(*scope_, words, count);
+    return nullptr;
+  }
+  void end_kernel() override { scope_.reset(); }
+  const gm::view<std::uint64_t>* view() const override { return &view_; }
+  void begin_cpu(std::size_t, std::size_t, gm_mode) override { stream_.synchronize(); }
+
+ private:
+  const shared_stream& stream_;
+  std::optional<gm::scope> scope_;
+  gm::view<std::uint64_t> view_;
+};
+
+bool has_access_map() {
+  gm_node_info info{};
+  check(gm_node_info_get(device_node, &info), "gm_node_info_get");
+  return info.has_access_map != 0;
+}
+
 class vendor_managed : public memory {
  public:
   vendor_managed(void* made, std::size_t bytes, const shared_stream& stream, bool hints)
@@ -144,6 +175,9 @@ std::unique_ptr<memory> make_memory(way which, std::size_t bytes, const shared_s
     case way::declared:
     case way::prefetched:
       return std::make_unique<gmem_memory>(bytes, stream, which == way::prefetched);
+    case way::on_demand:
+      if (has_access_map()) return std::make_unique<fetched_by_kernels>(bytes, stream);
+      return nullptr;
     case way::faults:
     case way::hints: {
       void* made = vendor::managed_memory(bytes);

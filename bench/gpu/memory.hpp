@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // memory.hpp - data in one of the ways of way.hpp, behind one interface, so that every row of the comparison is the
-// same program six times. A way that a machine does not have is left out of the table: make_memory() gives null.
+// same program in every way. A way that a machine does not have is left out of the table: make_memory() gives null.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "gmem/gmem.h"
+#include "gmem/view.hpp"
 #include "vendor_runtime.hpp"
 #include "way.hpp"
 
@@ -46,6 +48,8 @@ class memory {
   // What the program does before a kernel that uses the bytes, and behind its launch. The kernel's address.
   virtual std::uint64_t* begin_kernel(std::size_t first, std::size_t bytes, gm_mode) = 0;
   virtual void end_kernel() {}
+  // Between the two, where kernels use no address but fetch what they touch: the same bytes.
+  virtual const gm::view<std::uint64_t>* view() const { return nullptr; }
   // Before the CPU uses the bytes; waits for the kernels.
   virtual void begin_cpu(std::size_t first, std::size_t bytes, gm_mode) = 0;
   // Both sides are going to read all of it, for long.

@@ -77,13 +77,14 @@ class gpu_measurement : public measurement {
   template <typename Body>
   void kernel(memory& data, std::size_t first, std::size_t bytes, gm_mode mode, std::size_t threads, Body&& body) {
     std::uint64_t* there = data.begin_kernel(first, bytes, mode);
-    gm::parallel_for(stream_.get(), threads, body(there));
+    if (const gm::view<std::uint64_t>* fetched = data.view())
+      gm::parallel_for(stream_.get(), threads, body(*fetched));
+    else
+      gm::parallel_for(stream_.get(), threads, body(there));
     data.end_kernel();
   }
   void sum_on_device(memory& data) {
-    kernel(data, 0, bytes_, GM_READ, sum_threads, [&](const std::uint64_t* there) {
-      return sum_words_body{there, count_, sums_};
-    });
+    kernel(data, 0, bytes_, GM_READ, sum_threads, [&](auto there) { return sum_words_body{there, count_, sums_}; });
   }
   std::uint64_t device_sum() {
     std::vector<std::uint64_t> sums(sum_threads);
@@ -97,7 +98,7 @@ class gpu_measurement : public measurement {
     std::iota(data.words(), data.words() + count_, first);
   }
   void written_by_device(memory& data, std::uint64_t first) {
-    kernel(data, 0, bytes_, GM_WRITE, count_, [&](std::uint64_t* there) { return set_words_body{there, first}; });
+    kernel(data, 0, bytes_, GM_WRITE, count_, [&](auto there) { return set_words_body{there, first}; });
     stream_.synchronize();
   }
   std::uint64_t next_first() { return first_ += 12345; }
@@ -176,9 +177,7 @@ class ping_pong : public gpu_measurement {
     constexpr std::uint64_t rounds = 100;
     const double ns = time_ns([&] {
       for (std::uint64_t round = 0; round < rounds; ++round) {
-        kernel(data, 0, bytes_, GM_READ_WRITE, count_, [](std::uint64_t* there) {
-          return add_to_words_body{there, 1};
-        });
+        kernel(data, 0, bytes_, GM_READ_WRITE, count_, [](auto there) { return add_to_words_body{there, 1}; });
         data.begin_cpu(0, bytes_, GM_READ_WRITE);
         for (std::size_t i = 0; i < count_; ++i) data.words()[i] += 2;
       }
@@ -197,9 +196,7 @@ class resident : public gpu_measurement {
     constexpr std::uint64_t passes = 100;
     const double ns = time_ns([&] {
       for (std::uint64_t pass = 0; pass < passes; ++pass)
-        kernel(data, 0, bytes_, GM_READ_WRITE, count_, [](std::uint64_t* there) {
-          return add_to_words_body{there, 3};
-        });
+        kernel(data, 0, bytes_, GM_READ_WRITE, count_, [](auto there) { return add_to_words_body{there, 3}; });
       stream_.synchronize();
     });
     sum_on_device(data);
@@ -235,7 +232,8 @@ class read_both : public gpu_measurement {
 class streaming : public gpu_measurement {
  public:
   explicit streaming(std::uint64_t times)
-      : gpu_measurement(times * budget, budget, {way::declared, way::prefetched}), copies_(times * budget) {}
+      : gpu_measurement(times * budget, budget, {way::declared, way::prefetched, way::on_demand}),
+        copies_(times * budget) {}
 
   sample run(bool floor_first) override {
     double floor_ns = 0;
@@ -253,7 +251,7 @@ class streaming : public gpu_measurement {
     std::uint64_t sum = 0;
     const double ns = time_ns([&] {
       for (std::size_t at = 0; at < bytes_; at += chunk)
-        kernel(data, at, chunk, GM_READ_WRITE, chunk / word_bytes, [](std::uint64_t* there) {
+        kernel(data, at, chunk, GM_READ_WRITE, chunk / word_bytes, [](auto there) {
           return add_to_words_body{there, 7};
         });
       data.begin_cpu(0, bytes_, GM_READ);
