@@ -86,10 +86,12 @@ class mapped_bytes {
     const std::uint64_t page = page_of(byte);
 #if !GMEM_IN_KERNEL
     // Host code mostly goes on in the page it was in. Its entry is good however old it is, if it stands afterwards.
-    if (page == last_page_) [[likely]] {
-      const T value = device_word::read_unsure(reinterpret_cast<const T*>(last_base_ + byte));
+    // Threads that share the view may have mixed page and entry up: then it is not what stands there.
+    if (page == device_word::peek(&last_page_)) [[likely]] {
+      const std::uint64_t last = device_word::peek(&last_entry_);
+      const T value = device_word::read_unsure(reinterpret_cast<const T*>(place(last, byte)));
       device_word::read_fence();
-      if (device_word::peek(data_.entries + page) == last_entry_) [[likely]]
+      if (device_word::peek(data_.entries + page) == last) [[likely]]
         return value;
     }
 #endif
@@ -98,9 +100,8 @@ class mapped_bytes {
     T value;
     if ((entry & GM_MAP_PRESENT) != 0 && read_at(entry, byte, value)) [[likely]] {
 #if !GMEM_IN_KERNEL
-      last_page_ = page;
-      last_base_ = reinterpret_cast<std::uint64_t>(place(entry, byte)) - byte;
-      last_entry_ = entry;
+      device_word::mark(&last_entry_, entry);
+      device_word::mark(&last_page_, page);
 #endif
       return value;
     }
@@ -197,10 +198,9 @@ class mapped_bytes {
   }
 
   gm_view_data data_{};
-  // Where host code has read last through this copy of the view.
-  mutable std::uint64_t last_page_ = ~std::uint64_t{0};
-  mutable std::uint64_t last_base_ = 0;  // address of byte 0 of the view, were it in one piece with the page
-  mutable std::uint64_t last_entry_ = 0;
+  // What host code has read last through this copy of the view.
+  [[maybe_unused]] mutable std::uint64_t last_entry_ = 0;
+  [[maybe_unused]] mutable std::uint64_t last_page_ = ~std::uint64_t{0};
 };
 
 // v[i] of a view that may write.
