@@ -149,7 +149,7 @@ TEST_F(bad_input, unknown_nodes) {
 
 TEST_F(bad_input, unknown_modes_and_advice) {
   gm_scope scope = nullptr;
-  for (const int mode : {0, 4, 7, -1}) {
+  for (const int mode : {0, GM_ON_DEMAND + 0, GM_WRITE | GM_ON_DEMAND, 8, -1}) {
     const gm_access accesses[] = {{p, page, GM_READ}, {p + page, page, static_cast<gm_mode>(mode)}};
     EXPECT_EQ(gm_access_begin(s, accesses, 2, &scope), GM_ERROR_INVALID_ARGUMENT);
     expect_error("range 1 has mode");
