@@ -312,6 +312,7 @@ void scope_record::undo() {
   wait_for_moves();
   give_up_lease();
   failed_.store(GM_OK, std::memory_order_relaxed);
+  told_.store(false);
   copies_.clear();
   for (entry& e : plan_) e.moved = no_pages;
 }
@@ -343,7 +344,7 @@ status scope_record::try_begin() {
     wait_for_moves();
   }
   begun_.store(true);
-  if (s == status::ok) s = failure();
+  if (s == status::ok && failure() != status::ok && !told_.exchange(true)) s = failure();
   if (s != status::ok) {
     begun_.store(false);
     char why[512];
@@ -470,7 +471,7 @@ void scope_record::move_ended(void* self, const move&, status result) {
   if (result != status::ok) {
     s->failed_.store(static_cast<int>(result));
     // Kernels that would have used the pages must not run.
-    if (stream_record* stream = s->request_.stream; stream != nullptr && s->begun_.load())
+    if (stream_record* stream = s->request_.stream; stream != nullptr && s->begun_.load() && !s->told_.exchange(true))
       stream->device->api->stream_fail(stream->handle, static_cast<gm_status>(result));
   }
   s->finish_one();

@@ -142,6 +142,7 @@ class scope_record {
   std::atomic<int> failed_{GM_OK};
   // From here on a failed move fails the stream; before, begin() itself reports it.
   std::atomic<bool> begun_{false};
+  std::atomic<bool> told_{false};  // a failure has been reported, in one of the two ways
   // Why gather() found no room, vm.room_changes when it looked, and whether others may make some.
   enum class room : std::uint8_t { enough, scopes, copies };
   room short_of_room_ = room::enough;

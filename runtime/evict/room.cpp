@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <thread>
 
 #include "device/backend_loader.h"
 #include "evict/reclaim.h"
@@ -282,24 +283,36 @@ std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, 
 
 namespace {
 
-// All blocks of the piece get frames, if they are free. Another thread may have given them theirs meanwhile. busy: the
-// budget has no free frames.   no_memory: the device has not.
-status make_piece(vm_object& vm, device_node& device, const piece& wanted, victim_class which, frame_index* frames) {
-  lock_guard making(device.pieces);
-  {
-    block& b = vm.table.at(wanted.first);
-    block_guard guard(b.lock);
-    if (b.node(device.node).has_frame()) return status::ok;
-  }
-  if (!device.pool.take(wanted, which, frames)) return status::busy;
+// All blocks of the piece are to get frames, if they are free, and nobody else makes it: it is ours to make then.
+enum class making : std::uint8_t { ours, others, made, no_frames };
+
+making begin_piece(vm_object& vm, device_node& device, const piece& wanted, victim_class which, frame_index* frames) {
+  lock_guard no_frame_changes(device.pieces);
+  block& b = vm.table.at(wanted.first);
+  block_guard guard(b.lock);
+  node_pages& here = b.node(device.node);
+  if (here.has_frame()) return making::made;
+  if (here.address == piece_being_made) return making::others;
+  if (!device.pool.take(wanted, which, frames)) return making::no_frames;
+  here.address = piece_being_made;
+  return making::ours;
+}
+
+// Without a lock: the device may have to wait until memory that is on its way back has come.
+status make_piece(vm_object& vm, device_node& device, const piece& wanted, const frame_index* frames) {
   std::uint64_t address = 0;
   const gm_status made = device.api->piece_create(device.handle, offset_of(wanted.first), wanted.blocks, &address);
   if (made != GM_OK) {
     const status failed = device::check_device(*device.api, made, "device memory");
+    {
+      block& b = vm.table.at(wanted.first);
+      block_guard guard(b.lock);
+      b.node(device.node).address = 0;
+    }
     for (std::uint32_t i = 0; i < wanted.blocks; ++i) device.pool.give_back(frames[i]);
     return failed;
   }
-  for (std::uint32_t i = 0; i < wanted.blocks; ++i) {
+  for (std::uint32_t i = wanted.blocks; i-- > 0;) {  // the first last: who finds that finds all
     block& b = vm.table.at({wanted.first.value + i});
     block_guard guard(b.lock);
     b.node(device.node).frame_plus_one = frames[i] + 1;
@@ -362,13 +375,19 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (frames == nullptr) return fail(status::no_memory, "no memory to record %u frames", wanted.blocks);
   }
   for (;;) {
-    const status made = make_piece(vm, device, wanted, which, frames);
-    if (made == status::ok) return status::ok;
-    if (made == status::busy) {
+    const making turn = begin_piece(vm, device, wanted, which, frames);
+    if (turn == making::made) return status::ok;
+    if (turn != making::ours) {
       if (!evict) return fail(status::no_memory, "no free frames on node %u", device.node);
+      if (turn == making::others) {  // a kernel's fault, which waits for nothing that we hold
+        std::this_thread::yield();
+        continue;
+      }
       if (const status s = make_room(vm, moves, device, wanted.blocks); s != status::ok) return s;
       continue;
     }
+    const status made = make_piece(vm, device, wanted, frames);
+    if (made == status::ok) return status::ok;
     if (made != status::no_memory || !evict) return made;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;

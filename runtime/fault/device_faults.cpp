@@ -315,7 +315,7 @@ bool device_faults::has_place(block_index index, block& b) {
   std::uint64_t address = 0;
   {
     block_guard guard(b.lock);
-    address = b.node(device_.node).address;
+    if (b.node(device_.node).has_frame()) address = b.node(device_.node).address;
   }
   std::uint64_t lasting = 0;
   if (address == 0 || device_.api->lasting_address(device_.handle, address, &lasting) != GM_OK) return false;

@@ -22,8 +22,9 @@ struct device_node {
   std::uint64_t budget_bytes = 0;
   frame_pool pool;
   mutex<lock_rank::admission> admission;
-  // A block gets or loses its frame, and the backend makes or ends the piece, as one step. Device calls are made under
-  // it, block locks are taken under it, and nothing is waited for.
+  // A block loses its frame and the backend ends the piece as one step, and nobody begins to make one for it meanwhile.
+  // Device calls that end or ask for pieces are made under it, not those that make them: they may wait. Block locks are
+  // taken under it.
   mutex<lock_rank::pieces> pieces;
 
   // For copies that wait for nothing but each other: a CPU fault may be behind any of them, so no user work ever is

@@ -40,6 +40,8 @@ struct transition;  // transition.h
 
 enum class registration : std::uint8_t { none, registering, registered, unregistering };  // registrar.h
 
+inline constexpr std::uint64_t piece_being_made = 1;
+
 struct node_pages {
   page_mask valid;
   page_mask writable;
@@ -47,7 +49,8 @@ struct node_pages {
   page_mask pinned;
   std::uint32_t leases;          // active scopes on this node that touch the block
   std::uint32_t frame_plus_one;  // 0: no frame. Zeroed memory is a valid empty block
-  std::uint64_t address;         // by which the device reaches the block's first byte; 0 without a frame
+  std::uint64_t address;         // by which the device reaches the block's first byte; without a frame 0, or
+                                 // piece_being_made while somebody waits for the device to make one
 
   frame_index frame() const { return frame_plus_one - 1; }
   bool has_frame() const { return frame_plus_one != 0; }
