@@ -27,16 +27,39 @@ constexpr std::size_t batch_runs_max = 64;
 gm_status no_memory_for_a_unit() { return fail(GM_ERROR_NO_MEMORY, "no memory to enqueue a unit"); }
 
 // A gate for devices that cannot wait for a value: a host function that blocks. It outlives the unit that made it,
-// since the flag may be set before the driver comes to it.
+// since the flag may be set before the driver comes to it. Until then it stands in a list; those that the driver of a
+// lost device never comes to, or may yet come to, stay there.
 struct blocking_gate {
   std::uint64_t* flag;
   std::uint64_t value;
+  blocking_gate* previous = nullptr;
+  blocking_gate* next = nullptr;
 
+  static inline std::mutex mutex;
+  static inline blocking_gate* first = nullptr;
+
+  static blocking_gate* make(std::uint64_t* flag, std::uint64_t value) noexcept {
+    auto* const made = new (std::nothrow) blocking_gate{flag, value};
+    if (made == nullptr) return nullptr;
+    const std::scoped_lock lock(mutex);
+    made->next = first;
+    if (first != nullptr) first->previous = made;
+    first = made;
+    return made;
+  }
+  static void end(blocking_gate* gone) noexcept {
+    {
+      const std::scoped_lock lock(mutex);
+      (gone->previous != nullptr ? gone->previous->next : first) = gone->next;
+      if (gone->next != nullptr) gone->next->previous = gone->previous;
+    }
+    delete gone;
+  }
   static void wait(void* argument) noexcept {
     auto* const self = static_cast<blocking_gate*>(argument);
     const std::atomic_ref<std::uint64_t> flag(*self->flag);
     for (std::uint64_t now = flag.load(); now < self->value; now = flag.load()) flag.wait(now);
-    delete self;
+    end(self);
   }
 };
 
@@ -375,10 +398,10 @@ gm_status stream::close_gate(std::uint64_t value) noexcept {
   if (device_->facts.waits_for_values) {
     error = vendor::wait_for_value(native_, flag_, value);
   } else {
-    auto* const gate = new (std::nothrow) blocking_gate{flag_.host, value};
+    auto* const gate = blocking_gate::make(flag_.host, value);
     if (gate == nullptr) return no_memory_for_a_unit();
     error = vendor::call_host(native_, &blocking_gate::wait, gate);
-    if (error != vendor::success) delete gate;
+    if (error != vendor::success) blocking_gate::end(gate);
   }
   return error == vendor::success ? GM_OK : device_->failed(error, "closing a gate");
 }
