@@ -437,6 +437,10 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   if (entries.place_plus_one == 0 || now_ns() < entries.hold_until_ns) return no_pages;
   const page_mask busy = b.busy.load(std::memory_order_relaxed);
   wanted.pages &= ~busy;
+  // Work of a scope that has declared pages comes before the kernels that may ask for them. A request is ahead of that
+  // scope's release only by a little, or is an old one: posted twice, by threads that did not see each other's page
+  // come.
+  if (b.leases != 0) wanted.pages &= ~vm_.leases.declared(node, index);
   wanted.to_write &= wanted.pages;
   // A request that still waits is no second movement.
   const page_mask moving =

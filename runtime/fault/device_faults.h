@@ -5,7 +5,7 @@
 //   1 a kernel finds an entry without the permission it needs and posts the page in the ring     (gmem/access_map.h)
 //   2 work() takes what has come, sorts it by page and joins it to what is still waiting
 //   3 serve_block(), for each block, under its lock:
-//       being copied or remapped      -> later
+//       being copied or remapped, or declared by a scope ahead -> later
 //       the CPU has just taken it     -> later, for a moment (access_map::hold_until_ns)
 //       goes to and fro too often     -> stays where it is for a while (bounces.h), later
 //       in use by another device's kernels, in a way that excludes this one -> taken from them, later

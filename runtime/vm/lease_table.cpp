@@ -277,6 +277,20 @@ page_mask lease_table::on_demand(unsigned node, block_index index, bool only_res
   return pages;
 }
 
+page_mask lease_table::declared(unsigned node, block_index index) const {
+  page_mask pages = no_pages;
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (l->state == lease_state::released) continue;
+    page_mask declared = no_pages;
+    page_mask fetched = no_pages;
+    for (const leased_range& range : l->ranges)
+      (range.on_demand ? fetched : declared) |= pages_touched(range.bytes, index);
+    pages |= l->node == node ? declared & ~fetched : declared;
+  }
+  return pages;
+}
+
 page_range lease_table::on_demand_around(unsigned node, page_index page) const {
   lock_guard guard(lock_);
   for (const lease* l = first_; l != nullptr; l = l->next) {

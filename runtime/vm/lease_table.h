@@ -113,6 +113,9 @@ class lease_table {
   // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will. Only resident:
   // without those that have only begun, whose kernels are not queued yet.
   page_mask on_demand(unsigned node, block_index, bool only_resident = false) const;
+  // The pages of the block that leases have declared, and that kernels of the node which fetch pages so have no
+  // business with yet: save where a lease of the node has the same page both ways.
+  page_mask declared(unsigned node, block_index) const;
   // The pages around this one that an on-demand lease on the node covers; none: {page, page}.
   page_range on_demand_around(unsigned node, page_index) const;
   // Do leases hold frames on the node whose work is not behind that of the streams, as far as the order of leases
