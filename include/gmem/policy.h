@@ -43,7 +43,10 @@ typedef struct gm_policy_advice {
 /* ---- 1: which pages of a block a fault takes along ------------------------------------------------------------- */
 
 /* For the host the built-in answer is a window that doubles with each fault in order (and the page alone, where a write
- * would take pages from devices that have copies); for a device what is dense around the pages asked for. */
+ * would take pages from devices that have copies); for a device what is dense around the pages asked for. At a device's
+ * write it is asked once more (upgrade): which pages are given to the device to write, beside those that it writes.
+ * Such pages are copied home later, written or not. The built-in answer is what is dense among those that it may write.
+ */
 typedef struct gm_policy_fault {
   uint64_t page; /* touched */
   int32_t node;  /* whose processor touched it */
@@ -53,6 +56,7 @@ typedef struct gm_policy_fault {
   uint32_t present;   /* the node has a current copy                                               */
   uint32_t elsewhere; /* another node has one; of those in neither nobody has: they read as zero   */
   uint32_t legal;     /* what the answer may hold beside `requested`; the rest of it is ignored    */
+  uint32_t upgrade;   /* 1: which to give to write; `present` is then what the node may write      */
 } gm_policy_fault;
 
 /* ---- 2: what to bring before it is asked for ------------------------------------------------------------------- */

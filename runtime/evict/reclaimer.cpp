@@ -13,11 +13,35 @@ namespace gm {
 namespace {
 
 constexpr std::uint32_t most_free = 64;
+constexpr std::size_t most_ranges = 64;  // that are looked at one by one
+
+std::uint64_t blocks_in(byte_range range) { return block_of(range.end - 1).value - block_of(range.begin).value + 1; }
 
 }  // namespace
 
-// Enough for some requests beside those that are being served; of few frames, few.
-std::uint32_t reclaimer::low() const { return std::clamp<std::uint32_t>(device_.pool.capacity() / 16, 1, most_free); }
+// For some requests beside those that are being served; of few frames, few.
+std::uint32_t reclaimer::enough() const {
+  return std::clamp<std::uint32_t>(device_.pool.capacity() / 16, 1, most_free);
+}
+
+// Of the blocks on demand that have no frame yet, so many at most. Where there are more blocks than frames, that is
+// clear; else they are looked at.
+std::uint32_t reclaimer::no_more_than_to_come(std::uint32_t frames) const {
+  byte_range ranges[most_ranges];
+  const std::size_t count = vm_.leases.ranges_on_demand(device_.node, ranges);
+  if (count > most_ranges) return frames;
+  std::uint64_t blocks = 0;
+  for (std::size_t i = 0; i < count; ++i) blocks += blocks_in(ranges[i]);
+  if (blocks >= std::uint64_t{device_.pool.capacity()} + frames) return frames;
+  std::uint32_t to_come = 0;
+  for (std::size_t i = 0; i < count; ++i)
+    for (block_index index = block_of(ranges[i].begin); offset_of(index) < ranges[i].end; ++index) {
+      block& b = vm_.table.at(index);
+      block_guard guard(b.lock);
+      if (!b.node(device_.node).has_frame() && ++to_come == frames) return frames;
+    }
+  return to_come;
+}
 
 status reclaimer::start() try {
   const std::size_t most = device_.pool.capacity();
@@ -129,17 +153,22 @@ void reclaimer::choose_victims(std::uint32_t frames) {
 void reclaimer::work() {
   while (!stopping_.load()) {
     const std::uint32_t seen = wanted_.now();
-    if (const std::uint32_t free = device_.pool.free_frames(); free < low()) evict(free);
+    const std::uint32_t at_least = no_frame_.exchange(false) ? 1 : 0;
+    const std::uint32_t free = device_.pool.free_frames();
+    const std::uint32_t wanted = std::max(high(), at_least);
+    if (no_memory_.exchange(false))
+      evict(1);
+    else if (free < std::max(low(), at_least) && free < wanted)
+      evict(wanted - free);
     seen_.store(seen, std::memory_order_release);
     wanted_.wait_past(seen);
   }
 }
 
-void reclaimer::evict(std::uint32_t free) {
+void reclaimer::evict(std::uint32_t frames) {
   lock_guard admitted(device_.admission);
-  const std::uint32_t target = std::min(high(), device_.pool.capacity());
-  choose_victims(target - std::min(free, target));
-  if (evict_some(vm_, moves_, device_, target - std::min(free, target)) != 0)
+  choose_victims(frames);
+  if (evict_some(vm_, moves_, device_, frames) != 0)
     successes_.fetch_add(1, std::memory_order_release);
   else
     failures_.fetch_add(1, std::memory_order_release);

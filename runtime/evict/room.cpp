@@ -15,27 +15,31 @@
 namespace gm {
 namespace {
 
-// Counts moves in flight; the evicting thread sleeps until none is.
-struct write_backs {
-  std::atomic<std::uint32_t> pending{0};
-  std::atomic<int> failure{GM_OK};
-  char message[256] = {};
+constexpr std::size_t pieces_at_once = 64;
+
+// Counts work in flight; the evicting thread sleeps until none is.
+struct pending_work {
+  std::atomic<std::uint32_t> count{0};
+  std::atomic<int>* failure = nullptr;  // of write-backs, the last
+
+  void begin() { count.fetch_add(1, std::memory_order_relaxed); }
+  // The waiter may be gone the moment it sees zero: nothing of it is touched after the notification.
+  void end() {
+    if (count.fetch_sub(1, std::memory_order_acq_rel) == 1) count.notify_all();
+  }
+  void wait() {
+    for (std::uint32_t left; (left = count.load(std::memory_order_acquire)) != 0;)
+      count.wait(left, std::memory_order_acquire);
+  }
 };
 
 void write_back_done(void* owner, const move& m, status result) {
-  auto* all = static_cast<write_backs*>(owner);
-  if (result == status::ok) {
+  auto* work = static_cast<pending_work*>(owner);
+  if (result == status::ok)
     m.vm->stats.node[m.source].writebacks.add(count_pages(m.pages));
-  } else {
-    all->failure.store(static_cast<int>(result), std::memory_order_relaxed);
-  }
-  // The waiter may be gone the moment it sees zero: nothing of it is touched after the notification.
-  if (all->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) all->pending.notify_all();
-}
-
-void wait_for_all(write_backs& all) {
-  for (std::uint32_t left; (left = all.pending.load(std::memory_order_acquire)) != 0;)
-    all.pending.wait(left, std::memory_order_acquire);
+  else
+    work->failure->store(static_cast<int>(result), std::memory_order_relaxed);
+  work->end();
 }
 
 // Nobody counts on what the device holds of the block, nor on its host memory, where evicted pages would go: the host's
@@ -52,17 +56,14 @@ bool evictable_locked(const vm_object& vm, block_index index, const block& b, un
   return map == nullptr || map->held_locked(index, all_pages) == no_pages;
 }
 
-void taken_from_kernels(void* owner, bool) {
-  auto* all = static_cast<write_backs*>(owner);
-  if (all->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) all->pending.notify_all();
-}
+void taken_from_kernels(void* owner, bool) { static_cast<pending_work*>(owner)->end(); }
 
 // Step 0: running kernels lose the pieces, together, and are waited for as long as that may take. What they hold on to
 // is not evictable in the steps to come. Such pieces are single blocks.
 void take_from_kernels(vm_object& vm, move_pool& moves, device_node& device, const piece* pieces, std::size_t count) {
   access_map* map = vm.map(device.node);
   if (map == nullptr || !map->in_use()) return;
-  write_backs all;
+  pending_work all;
   for (std::size_t i = 0; i < count; ++i) {
     block& b = vm.table.at(pieces[i].first);
     remapping* taking = nullptr;
@@ -75,10 +76,10 @@ void take_from_kernels(vm_object& vm, move_pool& moves, device_node& device, con
                                    {.pages = held, .done = taken_from_kernels, .owner = &all});
     }
     if (taking == nullptr) continue;
-    all.pending.fetch_add(1, std::memory_order_relaxed);
+    all.begin();
     (void)submit_remapping(taking);
   }
-  wait_for_all(all);
+  all.wait();
 }
 
 // The block has no frame any more; returns where it was.
@@ -127,7 +128,7 @@ page_mask must_go_home(const vm_object& vm, block_index index, const block& b, u
 
 // Step 1 for one block, under its lock. False: not evictable, or (then s is not ok) its write-back could not begin.
 // home: the pages that have to go; none when there is nothing to submit.
-bool begin_block_locked(vm_object& vm, device_node& device, block_index index, block& b, write_backs& all, move* m,
+bool begin_block_locked(vm_object& vm, device_node& device, block_index index, block& b, pending_work& work, move* m,
                         copy_plan& plan, page_mask& home, status& s) {
   const bool fits = evictable_locked(vm, index, b, device.node);
   home = fits ? must_go_home(vm, index, b, device.node) : no_pages;
@@ -135,14 +136,14 @@ bool begin_block_locked(vm_object& vm, device_node& device, block_index index, b
   s = status::no_memory;
   if (m == nullptr) return false;
   const move_request request{
-      .destination = host_node, .source = device.node, .pages = home, .done = write_back_done, .owner = &all};
+      .destination = host_node, .source = device.node, .pages = home, .done = write_back_done, .owner = &work};
   s = begin_move_locked(vm, index, b, request, *m, plan);
   return s == status::ok;
 }
 
 // Step 1 for one block. False: not evictable (or its write-back could not begin; then failure says why). Host memory
 // for the write-back is made out of what the host need not hold, without the block's lock.
-bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_index index, write_backs& all,
+bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_index index, pending_work& work,
                  std::uint32_t& clean_pages) {
   block& b = vm.table.at(index);
   move* m = moves.take(false);
@@ -153,20 +154,20 @@ bool begin_block(vm_object& vm, move_pool& moves, device_node& device, block_ind
     bool begun = false;
     {
       block_guard guard(b.lock);
-      begun = begin_block_locked(vm, device, index, b, all, m, plan, home, s);
+      begun = begin_block_locked(vm, device, index, b, work, m, plan, home, s);
       if (begun) clean_pages += count_pages(b.node(device.node).valid & ~home & b.allocated);
     }
     if (begun && home != no_pages) break;
     // One search of all host memory a round is enough to know that there is none.
-    const bool has_searched = all.failure.load(std::memory_order_relaxed) == GM_ERROR_NO_MEMORY;
+    const bool has_searched = work.failure->load(std::memory_order_relaxed) == GM_ERROR_NO_MEMORY;
     if (s == status::no_memory && m != nullptr && !has_searched &&
         reclaim_host_pages(vm, count_pages(home), device.node) != 0)
       continue;
     if (m != nullptr) moves.give_back(m);
-    if (s != status::ok) all.failure.store(static_cast<int>(s), std::memory_order_relaxed);
+    if (s != status::ok) work.failure->store(static_cast<int>(s), std::memory_order_relaxed);
     return begun;
   }
-  all.pending.fetch_add(1, std::memory_order_relaxed);
+  work.begin();
   return submit_move(moves, m, plan, nullptr) == status::ok;
 }
 
@@ -221,14 +222,14 @@ bool strike_and_release_piece(vm_object& vm, device_node& device, const piece& g
   return true;
 }
 
-// Evicts pieces together, so that their write-backs overlap, until enough is under way; count becomes the number looked
-// at. Returns the frames that came free.
+// Evicts up to 64 pieces together, so that their write-backs overlap, until enough is under way; each comes free when
+// its own have ended. count becomes the number looked at. Returns the frames that came free.
 std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t& count,
                            std::uint32_t frames, status& failure) {
-  write_backs all;
-  all.failure.store(static_cast<int>(failure), std::memory_order_relaxed);
-  std::uint32_t clean[64] = {};
-  std::size_t begun = 0;
+  std::atomic<int> failed{static_cast<int>(failure)};
+  pending_work work[pieces_at_once];
+  std::uint32_t clean[pieces_at_once] = {};
+  bool begun[pieces_at_once] = {};
   std::uint32_t promised = 0;
   std::size_t looked_at = 0;
   std::size_t taken_up_to = 0;
@@ -239,36 +240,32 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
       taken_up_to = std::min<std::size_t>(count, i + (frames - promised));
       take_from_kernels(vm, moves, device, pieces + i, taken_up_to - i);
     }
-    std::uint32_t clean_pages = 0;
-    bool fits = true;
-    for (std::uint32_t k = 0; k < pieces[i].blocks && fits; ++k)
-      fits = begin_block(vm, moves, device, {pieces[i].first.value + k}, all, clean_pages);
-    if (!fits) continue;
-    pieces[begun] = pieces[i];
-    clean[begun++] = clean_pages;
-    promised += pieces[i].blocks;
+    work[i].failure = &failed;
+    begun[i] = true;
+    for (std::uint32_t k = 0; k < pieces[i].blocks && begun[i]; ++k)
+      begun[i] = begin_block(vm, moves, device, {pieces[i].first.value + k}, work[i], clean[i]);
+    if (begun[i]) promised += pieces[i].blocks;
   }
   count = looked_at;
-  wait_for_all(all);
-  if (const int why = all.failure.load(std::memory_order_relaxed); why != GM_OK) failure = static_cast<status>(why);
 
   std::uint32_t freed = 0;
-  for (std::size_t i = 0; i < begun; ++i) {
-    if (!strike_and_release_piece(vm, device, pieces[i])) continue;
+  for (std::size_t i = 0; i < looked_at; ++i) {
+    work[i].wait();
+    if (!begun[i] || !strike_and_release_piece(vm, device, pieces[i])) continue;
     vm.stats.node[device.node].evictions.add(pieces[i].blocks);
     vm.stats.node[device.node].writebacks_skipped.add(clean[i]);
     freed += pieces[i].blocks;
   }
+  if (const int why = failed.load(std::memory_order_relaxed); why != GM_OK) failure = static_cast<status>(why);
   return freed;
 }
 
 // One round through the pool, oldest first, until so many frames came free. Returns how many did.
 std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames, status& failure) {
-  constexpr std::size_t batch = 64;
   std::uint32_t freed = 0;
   for (std::size_t skip = 0; freed < frames;) {
-    piece pieces[batch];
-    std::size_t count = device.pool.victims(pieces, batch, skip);
+    piece pieces[pieces_at_once];
+    std::size_t count = device.pool.victims(pieces, pieces_at_once, skip);
     if (count == 0) break;
     const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, failure);
     freed += now;

@@ -238,6 +238,7 @@ bool device_faults::serve() {
       fresh.to_write = wanted.to_write & fresh.pages;
       plan(index, *b, fresh);
       wanted.along = fresh.along;
+      wanted.along_to_write = fresh.along_to_write;
       wanted.fresh = fresh.pages;
     }
     const page_mask served = serve_block(index, wanted);
@@ -309,7 +310,10 @@ bool device_faults::has_place(block_index index, block& b) {
   if (!has_frame) {
     const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
     reclaimer_.look();
-    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) return false;
+    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) {
+      reclaimer_.starved();
+      return false;
+    }
   }
   lock_guard no_frame_changes(device_.pieces);
   std::uint64_t address = 0;
@@ -387,14 +391,15 @@ page_mask device_faults::take_from_others_locked(block_index index, block& b, wa
   return in_use;
 }
 
-// Of the pages that nobody has asked for, those that are in nobody's way.
-page_mask device_faults::along_locked(block_index index, const block& b, page_mask wanted, page_mask along) const {
+// Of pages that nobody has asked for, those that can be had here and are in nobody's way.
+page_mask device_faults::unneeded_elsewhere_locked(block_index index, const block& b, page_mask pages,
+                                                   bool to_write) const {
   const unsigned node = device_.node;
-  if (b.leases != 0 || (along & ~wanted) == no_pages) return no_pages;
-  page_mask pages = along & ~wanted & ~b.node(node).valid & ~b.busy.load(std::memory_order_relaxed) & b.allocated;
+  if (b.leases != 0 || pages == no_pages) return no_pages;
+  pages &= ~b.busy.load(std::memory_order_relaxed) & b.allocated;
   pages &= vm_.leases.on_demand(node, index);
-  pages &= ~unreachable_locked(vm_, b, node, pages);
-  return pages & ~held_by_kernels_locked(vm_, index, pages, node, true);
+  pages &= b.node(node).valid | ~unreachable_locked(vm_, b, node, pages & ~b.node(node).valid);
+  return pages & ~held_by_kernels_locked(vm_, index, pages, node, !to_write);
 }
 
 // What policy would bring with a request that has just come.
@@ -403,7 +408,8 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
   const page_range range = vm_.leases.on_demand_around(device_.node, page);
   device_fault fault{.node = device_.node,
                      .page = page,
-                     .write = (wanted.to_write & one_page(page_in_block(page))) != no_pages,
+                     .to_write = no_pages,
+                     .writable = no_pages,
                      .first = range.begin,
                      .last = range.end,
                      .block = {},
@@ -415,18 +421,24 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                    .requested = wanted.pages & own,
                    .allocated = own & b.allocated,
                    .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
+    fault.to_write = wanted.to_write & own;
+    fault.writable = map_.at(index).writable & own;
   }
-  if ((fault.block.requested & ~fault.block.present) == no_pages) return;
+  if ((fault.block.requested & ~fault.block.present) == no_pages && fault.to_write == no_pages) return;
   fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);
   ahead_ = plan_fault(streams_, fault);
   streamed_ = ahead_.streamed;
+  wanted.along_to_write = ahead_.to_write;
   reclaimer_.streams_use(frames_in_use(streams_, most_units_ahead));
   if (ahead_.count != 0 && ahead_.entries[0].block == index) wanted.along = ahead_.entries[0].pages;
 }
 
 void device_faults::bring_ahead() {
-  for (unsigned i = 1; i < ahead_.count && device_.pool.free_frames() != 0; ++i)
-    (void)serve_block(ahead_.entries[i].block, {.along = ahead_.entries[i].pages});
+  for (unsigned i = 1; i < ahead_.count && device_.pool.free_frames() != 0; ++i) {
+    const page_mask pages = ahead_.entries[i].pages;
+    (void)serve_block(ahead_.entries[i].block,
+                      {.along = pages, .along_to_write = ahead_.ahead_to_write ? pages : no_pages});
+  }
   ahead_.count = 0;
 }
 
@@ -458,8 +470,11 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   page_mask served = no_pages;
 
   // Here already. An entry that says so, and was not believed, is written again.
-  page_mask present = wanted.pages & here.valid;
-  const page_mask upgraded = present & wanted.to_write;
+  const page_mask along = unneeded_elsewhere_locked(index, b, wanted.along & ~wanted.pages & ~here.valid, false);
+  const page_mask reached = wanted.pages | along | (here.valid & ~entries.writable);
+  const page_mask own = unneeded_elsewhere_locked(index, b, wanted.along_to_write & reached & ~wanted.to_write, true);
+  const page_mask upgraded = here.valid & ((wanted.pages & wanted.to_write) | own);
+  page_mask present = here.valid & (wanted.pages | own);
   if (revoke_cpu_locked(vm_, index, b, upgraded) != status::ok) present = no_pages;
   if (present != no_pages) {
     make_exclusive_locked(vm_, index, b, node, upgraded);
@@ -469,7 +484,6 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   }
 
   const page_mask absent = wanted.pages & ~here.valid;
-  const page_mask along = along_locked(index, b, wanted.pages, wanted.along);
   if ((absent | along) == no_pages) return served;
   if (const page_mask far = unreachable_locked(vm_, b, node, absent); far != no_pages) {
     unsigned source = 1;
@@ -493,7 +507,7 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   if (begun.moving == nullptr) return served;
   const move_request request{.destination = node,
                              .pages = pages,
-                             .exclusive = absent & wanted.to_write,
+                             .exclusive = (absent & wanted.to_write) | (pages & own),
                              .shown = pages,
                              .keep_cpu_mapping = true,
                              .done = move_ended,

@@ -76,7 +76,9 @@ class device_faults {
     page_mask pages = no_pages;
     page_mask to_write = no_pages;
     page_mask fresh = no_pages;  // those that have just been asked for
-    page_mask along = no_pages;  // nobody has asked for these: they are left away where anything is in the way
+    // Nobody has asked for these: they are left away where anything is in the way.
+    page_mask along = no_pages;
+    page_mask along_to_write = no_pages;  // of those, or of what is here
   };
   struct begun_work;
 
@@ -90,7 +92,7 @@ class device_faults {
   bool has_place(block_index, block&);
   void plan(block_index, block&, wanted_pages&);
   void bring_ahead();
-  page_mask along_locked(block_index, const block&, page_mask wanted, page_mask along) const;
+  page_mask unneeded_elsewhere_locked(block_index, const block&, page_mask, bool to_write) const;
   void give_up_stuck(std::uint64_t now);
   void give_up_on(std::uint64_t scopes, status, const char* why);
   void give_up_pages(block_index, page_mask, status, const char* what);

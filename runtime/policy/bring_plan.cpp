@@ -47,45 +47,85 @@ bool strides(const ahead_answer& pages, const ahead_answer& blocks) {
   return pages.count != 0 && !is_neighbour(pages.step) && (pages.step % pages_per_block != 0 || blocks.count == 0);
 }
 
+// How the faults go on, as far as it can be told.
+struct way {
+  ahead_answer walk;   // by blocks
+  ahead_answer steps;  // by single pages
+  bool alone = false;  // nothing is to be had from the neighbourhood
+};
+
+way way_of(device_streams& streams, const device_fault& fault) {
+  const page_mask asked = fault.block.requested & fault.block.allocated;
+  const ahead_question blocks = question_of(fault, pages_per_block);
+  const ahead_question pages = question_of(fault, 1);
+  way w{.walk = next_ahead(streams.blocks, blocks.touch), .steps = {}};
+  if (count_pages(asked) == 1) w.steps = next_ahead(streams.pages, pages.touch);
+  const bool advised = fault.told.pattern == access_pattern::sequential;
+  const bool by_pages = strides(w.steps, w.walk);
+  // Neighbours are density's, and what is touched in blocks further on than the next is not known.
+  if (!by_pages) w.steps.count = 0;
+  if (by_pages || !is_neighbour(w.walk.step) || (!advised && !comes_in(asked, w.walk.step))) w.walk.count = 0;
+  w.walk = the_policy().ahead(blocks, w.walk);
+  w.steps = the_policy().ahead(pages, w.steps);
+  w.alone = by_pages;
+  return w;
+}
+
+pages_question question_of(const device_fault& fault) {
+  return {.page = fault.page,
+          .node = fault.node,
+          .write = fault.to_write != no_pages,
+          .told = fault.told,
+          .requested = fault.block.requested & fault.block.allocated,
+          .present = fault.block.present,
+          .elsewhere = fault.block.elsewhere,
+          .legal = fault.block.allocated & ~fault.block.present};
+}
+
+page_mask pages_to_bring(const device_fault& fault, const way& w) {
+  const pages_question q = question_of(fault);
+  const bool alone = w.alone || fault.told.pattern == access_pattern::random;
+  return the_policy().pages(q, w.walk.count != 0 ? q.legal : alone ? q.requested : dense_pages(fault.block));
+}
+
+page_mask pages_to_write(const device_fault& fault, const way& w) {
+  pages_question q = question_of(fault);
+  q.upgrade = true;
+  q.requested = fault.to_write & fault.block.allocated;
+  q.present = fault.writable;
+  q.legal = fault.block.allocated & ~fault.writable;
+  const bool alone = w.alone || fault.told.pattern == access_pattern::random;
+  const block_fill written{.present = fault.writable,
+                           .requested = q.requested,
+                           .allocated = fault.block.allocated,
+                           .elsewhere = fault.block.elsewhere | fault.block.present};
+  return the_policy().pages(q, w.walk.count != 0 ? q.legal : alone ? q.requested : dense_pages(written));
+}
+
 }  // namespace
 
 bring_plan plan_fault(device_streams& streams, const device_fault& fault) {
-  const page_mask asked = fault.block.requested & fault.block.allocated;
-  const page_mask absent = fault.block.allocated & ~fault.block.present;
-  const ahead_question blocks = question_of(fault, pages_per_block);
-  const ahead_question pages = question_of(fault, 1);
-  ahead_answer walk = next_ahead(streams.blocks, blocks.touch);
-  ahead_answer steps;
-  if (count_pages(asked) == 1) steps = next_ahead(streams.pages, pages.touch);
-  const bool random = fault.told.pattern == access_pattern::random;
-  const bool advised = fault.told.pattern == access_pattern::sequential;
-  const bool by_pages = strides(steps, walk);
-  // Neighbours are density's, and what is touched in blocks further on than the next is not known.
-  if (!by_pages) steps.count = 0;
-  if (by_pages || !is_neighbour(walk.step) || (!advised && !comes_in(asked, walk.step))) walk.count = 0;
-  walk = the_policy().ahead(blocks, walk);
-  steps = the_policy().ahead(pages, steps);
-
   bring_plan plan;
-  plan.streamed = walk.streamed || steps.streamed;
-  const pages_question around{.page = fault.page,
-                              .node = fault.node,
-                              .write = fault.write,
-                              .told = fault.told,
-                              .requested = asked,
-                              .present = fault.block.present,
-                              .elsewhere = fault.block.elsewhere,
-                              .legal = absent};
-  const page_mask built_in = walk.count != 0 ? absent : (random || by_pages ? asked : dense_pages(fault.block));
-  add(plan, block_of(fault.page), the_policy().pages(around, built_in));
-  for (std::uint32_t i = 1; i <= walk.count; ++i) {
-    const block_index next{block_of(fault.page).value + static_cast<std::uint64_t>(walk.step) * i};
+  way w;
+  page_mask bring = no_pages;
+  // A write to what is there already says nothing of what will be wanted.
+  if ((fault.block.requested & fault.block.allocated & ~fault.block.present) != no_pages) {
+    w = way_of(streams, fault);
+    bring = pages_to_bring(fault, w);
+  }
+  add(plan, block_of(fault.page), bring);
+  for (std::uint32_t i = 1; i <= w.walk.count; ++i) {
+    const block_index next{block_of(fault.page).value + static_cast<std::uint64_t>(w.walk.step) * i};
     add(plan, next, pages_in(fault, next));
   }
-  for (std::uint32_t i = 1; i <= steps.count; ++i) {
-    const page_index next{fault.page.value + static_cast<std::uint64_t>(steps.step) * i};
+  for (std::uint32_t i = 1; i <= w.steps.count; ++i) {
+    const page_index next{fault.page.value + static_cast<std::uint64_t>(w.steps.step) * i};
     add(plan, block_of(next), one_page(page_in_block(next)));
   }
+  plan.streamed = w.walk.streamed || w.steps.streamed;
+  if (fault.to_write == no_pages) return plan;
+  plan.to_write = pages_to_write(fault, w);
+  plan.ahead_to_write = true;
   return plan;
 }
 

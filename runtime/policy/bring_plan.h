@@ -4,6 +4,9 @@
 //   single pages by a constant step -> the page, and pages ahead                (read_ahead.h, unit: a page)
 //   else blocks in order            -> the block whole, and whole blocks ahead  (read_ahead.h, unit: a block)
 //   else                            -> what is dense around the page            (density.h)
+// A write also takes pages to write that nobody has written yet, so that a kernel which writes all does not fault for
+// each: those that are dense among the block's that it may write, and what a walk brings. They are copied home later,
+// written or not; by the rule of density, fewer than there are written ones.
 // Each of the answers is put to the program's policy (policy_table.h), and what is brought ahead stays in the fault's
 // allocation. Whoever carries it out leaves away what is there already, or has no room: the first entry is what was
 // asked for, the others are in the order in which they will be wanted.
@@ -24,9 +27,10 @@ struct device_streams {
 
 struct device_fault {
   unsigned node = 1;
-  page_index page;  // one of those asked for, the lowest
-  bool write = false;
-  page_index first;  // pages [first, last) are the allocation's
+  page_index page;                // one of those asked for, the lowest
+  page_mask to_write = no_pages;  // of those asked for
+  page_mask writable = no_pages;  // the node may write these already
+  page_index first;               // pages [first, last) are the allocation's
   page_index last;
   block_fill block;  // masks of the fault's block; allocated is the allocation's part of it
   advice told = {};
@@ -41,7 +45,9 @@ struct bring_plan {
   };
   entry entries[most];
   unsigned count = 0;
-  bool streamed = false;  // the frames are of data that looks as if used once
+  page_mask to_write = no_pages;  // pages of the fault's block that are brought, or are there, to be written
+  bool ahead_to_write = false;    // all of the other entries are
+  bool streamed = false;          // the frames are of data that looks as if used once
 };
 
 bring_plan plan_fault(device_streams&, const device_fault&);

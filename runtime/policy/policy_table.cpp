@@ -115,6 +115,7 @@ page_mask policy_table::pages(const pages_question& q, page_mask built_in) {
         .present = q.present,
         .elsewhere = q.elsewhere,
         .legal = q.legal,
+        .upgrade = q.upgrade,
     };
     table.fault_pages(table.context, &fault, &pages);
   });

@@ -39,6 +39,7 @@ struct pages_question {
   page_mask present = no_pages;
   page_mask elsewhere = no_pages;
   page_mask legal = no_pages;  // what may be brought beside those
+  bool upgrade = false;        // not what to bring: what to give to write
 };
 
 struct ahead_question {

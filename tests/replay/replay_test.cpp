@@ -97,11 +97,15 @@ TEST_P(replays, obey_a_programs_policy) {
   EXPECT_EQ(text_of(theirs), text_of(replay(recorded, null_policy, blocks / 2)));
 }
 
-// Stores that nobody repeats are not written home twice, and reads never.
-TEST_P(replays, write_home_no_more_than_the_null_policy) {
+// What is given to write is written home. The null policy gives what is written, to a fault each; the built-in one
+// makes far fewer faults of it and gives hardly more.
+TEST_P(replays, write_home_hardly_more_than_the_null_policy) {
   const std::size_t frames = blocks / 2;
-  EXPECT_LE(replay(recorded, built_in_policy, frames).pages_written,
-            replay(recorded, null_policy, frames).pages_written);
+  const replay_counts ours = replay(recorded, built_in_policy, frames);
+  const replay_counts null = replay(recorded, null_policy, frames);
+  SCOPED_TRACE(text_of(ours) + "\n" + text_of(null));
+  EXPECT_LE(ours.pages_written, null.pages_written + null.pages_written / 20);
+  EXPECT_LE(share(ours.faults + ours.upgrades, null.faults + null.upgrades), GetParam().faults_most);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 struct resident_block {
   page_mask present = no_pages;
   page_mask touched = no_pages;
-  page_mask dirty = no_pages;
+  page_mask writable = no_pages;  // written back, written or not
 };
 
 class node {
@@ -26,10 +26,9 @@ class node {
   void touch(const trace_touch& t) {
     const block_index block = block_of(page_index{t.page});
     const page_mask page = one_page(page_in_block(page_index{t.page}));
-    if ((blocks_[block.value].present & page) == 0) serve(t, block, page);
-    resident_block& b = blocks_[block.value];
-    b.touched |= page;
-    if (t.write) b.dirty |= page;
+    const resident_block& before = blocks_[block.value];
+    if (((t.write ? before.writable : before.present) & page) == 0) serve(t, block, page);
+    blocks_[block.value].touched |= page;
     cache_->use(block.value);
   }
 
@@ -40,15 +39,19 @@ class node {
 
  private:
   void serve(const trace_touch& t, block_index block, page_mask page) {
-    ++counts_.faults;
+    ++((blocks_[block.value].present & page) == 0 ? counts_.faults : counts_.upgrades);
     bring_plan plan;
     plan.entries[0] = {block, page};
     plan.count = 1;
+    plan.to_write = t.write ? page : no_pages;
     if (policy_.brings_ahead) plan = plan_of(t, block, page);
     const unsigned most = 1 + most_ahead();
     const unsigned count = std::min(plan.count, most);
     if (auto* judged = dynamic_cast<judged_frames*>(cache_.get())) judged->set_in_use(frames_in_use(streams_, most));
-    for (unsigned i = count; i-- > 0;) bring(plan.entries[i], plan.streamed);
+    for (unsigned i = count; i-- > 0;) {
+      const page_mask write = i == 0 ? plan.to_write : plan.ahead_to_write ? plan.entries[i].pages : no_pages;
+      bring(plan.entries[i], write, plan.streamed);
+    }
   }
 
   // What is ahead must leave the frames of what is in use where they are.
@@ -59,7 +62,8 @@ class node {
     const byte_range bytes{offset_of(page_index{a.first}), offset_of(page_index{a.last})};
     return plan_fault(streams_, {.node = t.node,
                                  .page = {t.page},
-                                 .write = t.write,
+                                 .to_write = t.write ? page : no_pages,
+                                 .writable = blocks_[block.value].writable,
                                  .first = {a.first},
                                  .last = {a.last},
                                  .block = {.present = blocks_[block.value].present,
@@ -69,20 +73,21 @@ class node {
                                  .most_blocks_ahead = most_ahead()});
   }
 
-  void bring(const bring_plan::entry& wanted, bool streamed) {
+  void bring(const bring_plan::entry& wanted, page_mask write, bool streamed) {
     if (!cache_->holds(wanted.block.value)) {
       if (const auto victim = cache_->bring(wanted.block.value, streamed)) evict(*victim);
     }
     resident_block& b = blocks_[wanted.block.value];
     counts_.pages_moved += count_pages(wanted.pages & ~b.present);
     b.present |= wanted.pages;
+    b.writable |= write & b.present;
   }
 
   void evict(std::uint64_t victim) {
     const resident_block& b = blocks_[victim];
     ++counts_.evictions;
     counts_.pages_wasted += count_pages(b.present & ~b.touched);
-    counts_.pages_written += count_pages(b.dirty);
+    counts_.pages_written += count_pages(b.writable);
     blocks_.erase(victim);
   }
 
@@ -97,11 +102,12 @@ class node {
 }  // namespace
 
 std::string text_of(const replay_counts& c) {
-  char text[160];
-  std::snprintf(text, sizeof text, "%llu faults, %llu pages moved, %llu wasted, %llu evictions, %llu pages written",
-                static_cast<unsigned long long>(c.faults), static_cast<unsigned long long>(c.pages_moved),
-                static_cast<unsigned long long>(c.pages_wasted), static_cast<unsigned long long>(c.evictions),
-                static_cast<unsigned long long>(c.pages_written));
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "%llu faults, %llu upgrades, %llu pages moved, %llu wasted, %llu evictions, %llu pages written",
+                static_cast<unsigned long long>(c.faults), static_cast<unsigned long long>(c.upgrades),
+                static_cast<unsigned long long>(c.pages_moved), static_cast<unsigned long long>(c.pages_wasted),
+                static_cast<unsigned long long>(c.evictions), static_cast<unsigned long long>(c.pages_written));
   return text;
 }
 

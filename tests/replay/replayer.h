@@ -18,11 +18,12 @@
 namespace gm::test {
 
 struct replay_counts {
-  std::uint64_t faults = 0;
+  std::uint64_t faults = 0;         // for pages that were not there
+  std::uint64_t upgrades = 0;       // for pages that were there, to be read
   std::uint64_t pages_moved = 0;    // to the node
   std::uint64_t pages_wasted = 0;   // brought and never touched before they went, or before the end
   std::uint64_t evictions = 0;      // frames
-  std::uint64_t pages_written = 0;  // taken home by evictions
+  std::uint64_t pages_written = 0;  // taken home by evictions: all that were given to write
 };
 
 std::string text_of(const replay_counts&);

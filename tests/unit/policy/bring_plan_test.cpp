@@ -45,6 +45,39 @@ TEST_F(bringing, a_walk_through_blocks_brings_whole_ones_ahead) {
   EXPECT_EQ(plan_fault(streams, f).count, 3U) << "as far as there is room";
 }
 
+TEST_F(bringing, a_walk_that_writes_brings_what_it_will_write) {
+  device_fault f = fault_at(0);
+  f.to_write = one_page(0);
+  EXPECT_EQ(plan_fault(streams, f).to_write, one_page(0));
+  f = fault_at(pages_per_block);
+  f.to_write = one_page(0);
+  const bring_plan p = plan_fault(streams, f);
+  ASSERT_EQ(p.count, 2U);
+  EXPECT_EQ(p.to_write, all_pages);
+  EXPECT_TRUE(p.ahead_to_write);
+  EXPECT_FALSE(plan(2 * pages_per_block).ahead_to_write) << "one that reads does not";
+}
+
+TEST_F(bringing, writes_take_what_is_dense_among_the_written) {
+  device_fault f = fault_at(4 * pages_per_block + 4, all_pages);
+  f.to_write = one_page(4);
+  EXPECT_EQ(plan_fault(streams, f).to_write, one_page(4)) << "the first";
+  f.writable = 0xf;
+  const bring_plan p = plan_fault(streams, f);
+  EXPECT_EQ(p.to_write, 0xf0U);
+  EXPECT_EQ(p.entries[0].pages, 0U) << "all is there";
+  f.told.pattern = access_pattern::random;
+  EXPECT_EQ(plan_fault(streams, f).to_write, one_page(4));
+}
+
+TEST_F(bringing, what_a_write_finds_read_only_is_no_step_of_a_walk) {
+  for (const std::uint64_t block : {1, 2, 3}) {
+    device_fault f = fault_at(block * pages_per_block, all_pages);
+    f.to_write = one_page(0);
+    EXPECT_EQ(plan_fault(streams, f).count, 1U);
+  }
+}
+
 TEST_F(bringing, a_block_entered_in_its_middle_is_no_walk) {
   (void)plan(10);
   const bring_plan p = plan(32 + 10);
@@ -89,12 +122,20 @@ TEST_F(bringing, stays_in_the_allocation) {
     page = first + page % (last - first);
     device_fault f{.page = {page}, .first = {first}, .last = {last}, .block = {}};
     const byte_range bytes{offset_of(f.first), offset_of(f.last)};
-    f.block = {static_cast<page_mask>(random()), one_page(page_in_block(f.page)),
-               pages_touched(bytes, block_of(f.page)), all_pages};
+    const page_mask asked = one_page(page_in_block(f.page));
+    const page_mask present = static_cast<page_mask>(random());
+    const page_mask own = pages_touched(bytes, block_of(f.page));
+    f.block = {present, asked, own, all_pages};
+    f.to_write = test::below(random, 2) == 0 ? asked : no_pages;
+    f.writable = present & static_cast<page_mask>(random()) & ~f.to_write;
     const bring_plan p = plan_fault(streams, f);
     ASSERT_GE(p.count, 1U);
     ASSERT_EQ(p.entries[0].block, block_of(f.page));
-    ASSERT_NE(p.entries[0].pages & f.block.requested, 0U);
+    ASSERT_EQ(p.entries[0].pages & asked, asked & ~present);
+    ASSERT_EQ(p.to_write & asked, f.to_write);
+    ASSERT_EQ(p.to_write & (~own | f.writable), 0U);
+    if (f.to_write == no_pages) ASSERT_EQ(p.to_write, 0U);
+    ASSERT_EQ(p.ahead_to_write, f.to_write != no_pages);
     for (unsigned i = 0; i < p.count; ++i)
       ASSERT_EQ(p.entries[i].pages & ~pages_touched(bytes, p.entries[i].block), 0U);
   }
