@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "api/debug.h"
 #include "unit/api/on_demand.h"
 
 namespace gm::test {
@@ -49,6 +50,44 @@ TEST_F(few_frames, a_kernel_may_hold_all_but_one_and_go_through_everything) {
   finish(s);
   for (std::size_t i = 0; i < (frames - 1) * block_words; i += block_words) ASSERT_EQ(x[i], 1u);
   for (std::size_t i = (frames - 1) * block_words; i < blocks * block_words; i += page_words) ASSERT_EQ(x[i], 2u) << i;
+}
+
+TEST_F(few_frames, what_fits_exactly_stays) {
+  constexpr std::size_t count = frames * block_words;
+  word* x = make_words(count);
+  for (std::size_t i = 0; i < count; i += page_words) x[i] = static_cast<word>(i);
+  gm_stream s = stream();
+  for (int scope = 0; scope < 2; ++scope) {
+    gm::scope use(s, gm::on_demand(x, count));
+    const gm::view<word> v(use, x, count);
+    for (int pass = 0; pass < 3; ++pass)
+      kernel(s, [=] {
+        for (std::size_t i = 0; i < count; i += page_words) v[i] += 1;
+      });
+  }
+  finish(s);
+  EXPECT_EQ(stats().node[1].evictions, 0u);
+  EXPECT_EQ(stats().node[1].pages_in, frames * block / page);
+  for (std::size_t i = 0; i < count; i += page_words) ASSERT_EQ(x[i], i + 6) << i;
+}
+
+// The budget has room and the device has not.
+TEST_F(few_frames, a_frame_without_memory_is_made_of_anothers) {
+  word* x = make_words(2 * block_words);
+  x[0] = 3;
+  x[block_words] = 4;
+  gm_stream s = stream();
+  gm::scope use(s, gm::on_demand(static_cast<const word*>(x), 2 * block_words));
+  const gm::view<const word> v(use, x, 2 * block_words);
+  std::atomic<word> sum{0};
+  kernel(s, [=, &sum] { sum += v[0]; });
+  ASSERT_TRUE(soon([&] { return sum == 3; }));
+  debug_fail_device(device::operation::piece_create, 1);
+  kernel(s, [=, &sum] { sum += v[block_words]; });
+  EXPECT_TRUE(soon([&] { return sum == 7 && stats().node[1].evictions != 0; }));
+  debug_fail_device(device::operation::piece_create, 0);
+  kernel(s, [=, &sum] { sum += v[0]; });
+  EXPECT_TRUE(soon([&] { return sum == 10; }));
 }
 
 // All lanes of a kernel that is larger than the device wait at the same time.

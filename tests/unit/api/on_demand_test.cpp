@@ -176,6 +176,73 @@ TEST_F(on_demand_scopes, mixed_with_writing_alone_is_no_mode) {
   EXPECT_EQ(try_begin(stream(), x, page, GM_ON_DEMAND), GM_ERROR_INVALID_ARGUMENT);
 }
 
+// ---- What writing takes along ----
+
+// One fault each would be 32 a block; a lane that reads before it writes would make it 64.
+TEST_F(on_demand_scopes, a_kernel_that_writes_all_faults_a_few_times_a_block) {
+  constexpr std::size_t blocks = 6;
+  constexpr std::size_t count = blocks * block_words;
+  for (const bool reads_first : {false, true}) {
+    word* x = make_words(count);
+    for (std::size_t i = 0; i < count; i += page_words) x[i] = static_cast<word>(i);
+    gm_stream s = stream();
+    const std::uint64_t before = faults_of(1);
+    {
+      gm::scope use(s, gm::on_demand(x, count));
+      const gm::view<word> v(use, x, count);
+      kernel(s, [=] {
+        for (std::size_t i = 0; i < count; i += page_words) {
+          if (reads_first)
+            v[i] = v[i] + 1;
+          else
+            v[i] += 1;
+        }
+      });
+    }
+    finish(s);
+    EXPECT_LE(faults_of(1) - before, blocks * 10) << (reads_first ? "reads first" : "writes");
+    for (std::size_t i = 0; i < count; i += page_words) ASSERT_EQ(x[i], i + 1) << i;
+    free(x);
+  }
+}
+
+// Pages that another device's kernels are reading are theirs until they are really written.
+TEST_F(on_demand_scopes, what_others_read_is_not_taken_along_to_write) {
+  word* x = make_words(block_words);
+  for (std::size_t i = 0; i < block_words; i += page_words) x[i] = 7;
+  gm_stream s = stream();
+  gm_stream other = stream(2);
+  std::atomic<bool> started{false};
+  std::atomic<bool> go{false};
+  std::atomic<bool> done{false};
+  std::atomic<word> sum{0};
+  {
+    gm::scope reading(other, gm::on_demand(static_cast<const word*>(x), block_words));
+    const gm::view<const word> there(reading, x, block_words);
+    kernel(other, [=, &started, &go, &sum] {
+      for (const auto& span : there.pages(31 * page_words, 31 * page_words + 1)) {
+        started = true;
+        wait_for(go);
+        sum += span[0];
+      }
+    });
+    wait_for(started);
+    gm::scope writing(s, gm::on_demand(x, block_words));
+    const gm::view<word> v(writing, x, block_words);
+    kernel(s, [=, &done] {
+      for (std::size_t i = 0; i < 31 * page_words; i += page_words) v[i] += 1;
+      done = true;
+    });
+    EXPECT_TRUE(soon([&] { return done.load(); })) << "it waits for nobody's page";
+    EXPECT_NE(query(x + 31 * page_words).valid_nodes & 4u, 0u) << "device 2 has it still";
+    go = true;
+  }
+  finish(s);
+  finish(other);
+  EXPECT_EQ(sum, 7u);
+  for (std::size_t i = 0; i < block_words; i += page_words) ASSERT_EQ(x[i], i / page_words < 31 ? 8u : 7u) << i;
+}
+
 // ---- Scopes one after the other ----
 
 // What device 1's kernels found is stale when another device has written it in between, in stream order.
