@@ -85,13 +85,13 @@ GM_HOST_DEVICE W load(const W* from) {
 #endif
 }
 
-// No order with anything.
+// No order with anything. A volatile write, for the reason of peek.
 template <class W>
 GM_HOST_DEVICE void mark(W* to, W value) {
-#if GMEM_IN_KERNEL
-  *static_cast<volatile W*>(to) = value;
-#else
+#if defined(GMEM_WATCHED_BY_TSAN) && !GMEM_IN_KERNEL
   std::atomic_ref<W>(*to).store(value, std::memory_order_relaxed);
+#else
+  *static_cast<volatile W*>(to) = value;
 #endif
 }
 
