@@ -202,8 +202,8 @@ class read_back : public measurement {
 }  // namespace
 
 void add_cpu_fault(case_list& cases) {
-  cases.push_back({"cpu_fault/page", 41, [] { return std::make_unique<page_fault>(); }});
-  cases.push_back({"cpu_fault/read_back", 25, [] { return std::make_unique<read_back>(); }});
+  cases.push_back({"cpu_fault/page", 101, [] { return std::make_unique<page_fault>(); }});
+  cases.push_back({"cpu_fault/read_back", 51, [] { return std::make_unique<read_back>(); }});
   for (const std::size_t threads : {1u, 2u, 4u, 8u}) {
     cases.push_back({"cpu_fault/threads:" + std::to_string(threads), 21,
                      [threads] { return std::make_unique<faults_from_threads>(threads); }});

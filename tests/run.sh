@@ -12,6 +12,8 @@ usage() {
   cat <<EOF
 usage: sh tests/run.sh            everything: format, clang-tidy, and the tests built plainly and with the sanitizers
        sh tests/run.sh --quick    the release build and its tests only
+       sh tests/run.sh --soak N   the release build, and for N minutes the model and stress suites, each round with
+                                  other seeds; the log of a failed round stays in build/logs
        sh tests/run.sh --help
 Installs what is missing (as root, by apt-get). Logs are left in build/logs. GM_TEST_SCALE=N multiplies the work of
 random and stress tests. The last line is \`N passed, N failed, N skipped\`, of test cases over all builds.
@@ -19,12 +21,21 @@ EOF
 }
 
 quick=no
-for argument in "$@"; do
-  case $argument in
+soak_minutes=0
+while [ $# != 0 ]; do
+  case $1 in
     --quick) quick=yes ;;
+    --soak)
+      shift
+      soak_minutes=${1:-}
+      case $soak_minutes in
+        "" | *[!0-9]* | 0*) echo "gmem: --soak wants a number of minutes" >&2; exit 2 ;;
+      esac
+      ;;
     --help | -h) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac
+  shift
 done
 
 passed=0
@@ -147,9 +158,37 @@ report_gpu_toolkits() {
   done
 }
 
+# soak_round SUITE NUMBER: one case.
+soak_round() {
+  log=$logs/soak-$1-$2.log
+  if timeout 1800 "$root/build/release/bin/$1" >"$log" 2>&1; then
+    passed=$((passed + 1))
+    rm -f "$log"
+  else
+    failed=$((failed + 1))
+    grep -E -m 5 'GM_TEST_SEED|FAILED' "$log" || true
+    say "soak: round $2 of $1 FAILED, log: $log"
+  fi
+}
+
+soak() {
+  begin soak "building for the soak"
+  build release || { step_failed "$logs/release-build.log"; return; }
+  say "running model and stress for $soak_minutes minutes"
+  unset GM_TEST_SEED
+  end=$(($(now) + 60 * soak_minutes))
+  round=0
+  while [ "$(now)" -lt "$end" ]; do
+    round=$((round + 1))
+    for suite in model stress; do soak_round "$suite" "$round"; done
+    say "soak: $round rounds, $failed failures, $(((end - $(now)) / 60)) minutes to go"
+  done
+  ended "$round rounds"
+}
+
 scaled() { awk "BEGIN { print ${GM_TEST_SCALE:-1} * $1 }"; }
 
-if [ "$quick" = yes ]; then
+if [ "$quick" = yes ] || [ "$soak_minutes" != 0 ]; then
   install_packages $packages_to_build pkg-config
 else
   install_packages $packages_to_build pkg-config clang-format clang-tidy
@@ -159,6 +198,10 @@ fi
 try_to_install_thrust
 userfaultfd_is_whole || die "$userfaultfd_remedy"
 
+if [ "$soak_minutes" != 0 ]; then
+  soak
+  exit 0
+fi
 if [ "$quick" = no ]; then
   check_format
   check_tidy

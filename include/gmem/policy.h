@@ -2,7 +2,7 @@
  *
  * policy.h - how gmem decides what to bring, what to give up and where pages live, and how a program decides otherwise.
  *
- * The runtime asks five questions. Each has a built-in answer, made from what the runtime has seen so far; a function
+ * The runtime asks six questions. Each has a built-in answer, made from what the runtime has seen so far; a function
  * of gm_policy gets question and built-in answer, and may change the answer. Answers are hints: the runtime takes of
  * them what is legal and what there is room for, so no answer can change what memory contains, and any is safe.
  *
@@ -40,13 +40,15 @@ typedef struct gm_policy_advice {
   uint64_t accessed_by;   /* bit n: node n */
 } gm_policy_advice;
 
-/* ---- 1: which pages of a block a fault takes along ------------------------------------------------------------- */
+/* ---- 1 and 6: which pages of a block a fault takes along, and to write ------------------------------------------ */
 
 /* For the host the built-in answer is a window that doubles with each fault in order (and the page alone, where a write
- * would take pages from devices that have copies); for a device what is dense around the pages asked for. At a device's
- * write it is asked once more (upgrade): which pages are given to the device to write, beside those that it writes.
- * Such pages are copied home later, written or not. The built-in answer is what is dense among those that it may write.
- */
+ * would take pages from devices that have copies); for a device what is dense around the pages asked for.
+ *
+ * At a device's write device_writes is asked as well: which pages of the block, there or on their way, the device is
+ * given to write. They are copied home later, written or not. requested are those that it writes, present those that it
+ * may write already. The built-in answer is what is dense among these; in a walk through blocks of which the last was
+ * given to write for the most part, all of the block. */
 typedef struct gm_policy_fault {
   uint64_t page; /* touched */
   int32_t node;  /* whose processor touched it */
@@ -56,7 +58,6 @@ typedef struct gm_policy_fault {
   uint32_t present;   /* the node has a current copy                                               */
   uint32_t elsewhere; /* another node has one; of those in neither nobody has: they read as zero   */
   uint32_t legal;     /* what the answer may hold beside `requested`; the rest of it is ignored    */
-  uint32_t upgrade;   /* 1: which to give to write; `present` is then what the node may write      */
 } gm_policy_fault;
 
 /* ---- 2: what to bring before it is asked for ------------------------------------------------------------------- */
@@ -152,6 +153,7 @@ typedef struct gm_policy {
   void (*victim)(void* context, const gm_policy_frame* frame, int32_t* verdict);
   void (*movement)(void* context, const gm_policy_movement* movement, gm_policy_treatment* treatment);
   void (*placement)(void* context, const gm_policy_wish* wish, gm_policy_place* place);
+  void (*device_writes)(void* context, const gm_policy_fault* fault, uint32_t* pages);
 } gm_policy;
 
 /* Copies the table, in place of the one before; NULL: all built in. At any time and from any thread but a policy's own

@@ -40,15 +40,13 @@ class reclaimer {
   }
   // It sleeps, and nothing has asked for it.
   bool at_rest() const { return seen_.load(std::memory_order_acquire) == wanted_.now(); }
-  void starved() {
-    (device_.pool.free_frames() == 0 ? no_frame_ : no_memory_).store(true, std::memory_order_relaxed);
+  // Somebody has found no free frame; or (of_memory) one, but no memory of the device's for it.
+  void starved(bool of_memory) {
+    (of_memory ? no_memory_ : no_frame_).store(true, std::memory_order_relaxed);
     wanted_.happened();
   }
   std::uint32_t low() const { return no_more_than_to_come(enough()); }
   std::uint32_t high() const { return no_more_than_to_come(enough() * 2); }
-  // Rounds that have freed something, and that have freed nothing, though they should.
-  std::uint64_t successes() const { return successes_.load(std::memory_order_acquire); }
-  std::uint64_t failures() const { return failures_.load(std::memory_order_acquire); }
 
  private:
   void work();
@@ -75,8 +73,6 @@ class reclaimer {
   std::vector<device::fill_run> resets_;
   std::uint32_t turn_ = 0;
   std::atomic<std::uint32_t> seen_{0};  // of wanted_, and done
-  std::atomic<std::uint64_t> successes_{0};
-  std::atomic<std::uint64_t> failures_{0};
 };
 
 }  // namespace gm

@@ -222,10 +222,14 @@ bool strike_and_release_piece(vm_object& vm, device_node& device, const piece& g
   return true;
 }
 
-// Evicts up to 64 pieces together, so that their write-backs overlap, until enough is under way; each comes free when
-// its own have ended. count becomes the number looked at. Returns the frames that came free.
+// When evicted pieces come free. Kernels take what comes free at once: a scope that gathers frames would get to see
+// none.
+enum class release : std::uint8_t { each_when_written_back, all_together };
+
+// Evicts up to 64 pieces together, so that their write-backs overlap, until enough is under way. count becomes the
+// number looked at. Returns the frames that came free.
 std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device, piece* pieces, std::size_t& count,
-                           std::uint32_t frames, status& failure) {
+                           std::uint32_t frames, release when, status& failure) {
   std::atomic<int> failed{static_cast<int>(failure)};
   pending_work work[pieces_at_once];
   std::uint32_t clean[pieces_at_once] = {};
@@ -235,9 +239,9 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
   std::size_t taken_up_to = 0;
   for (; looked_at < count && promised < frames; ++looked_at) {
     const std::size_t i = looked_at;
-    // As many at once as are still needed: what kernels hold on to makes no promise.
+    // As many at once as are still needed, or as were tried before: what kernels hold on to makes no promise.
     if (i == taken_up_to) {
-      taken_up_to = std::min<std::size_t>(count, i + (frames - promised));
+      taken_up_to = std::min<std::size_t>(count, i + std::max<std::size_t>(frames - promised, i));
       take_from_kernels(vm, moves, device, pieces + i, taken_up_to - i);
     }
     work[i].failure = &failed;
@@ -248,6 +252,7 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
   }
   count = looked_at;
 
+  for (std::size_t i = 0; i < looked_at && when == release::all_together; ++i) work[i].wait();
   std::uint32_t freed = 0;
   for (std::size_t i = 0; i < looked_at; ++i) {
     work[i].wait();
@@ -261,13 +266,14 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
 }
 
 // One round through the pool, oldest first, until so many frames came free. Returns how many did.
-std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames, status& failure) {
+std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames, release when,
+                          status& failure) {
   std::uint32_t freed = 0;
   for (std::size_t skip = 0; freed < frames;) {
     piece pieces[pieces_at_once];
     std::size_t count = device.pool.victims(pieces, pieces_at_once, skip);
     if (count == 0) break;
-    const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, failure);
+    const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, when, failure);
     freed += now;
     // What was evicted has left the list; what could not be is skipped. A piece may be passed over when both happen at
     // once: the next round starts from the oldest again.
@@ -334,7 +340,7 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
     const bool could = could_free(vm, device, frames - free);
     // What is nobody's any more may just have become free.
     if (!could && device.pool.free_frames() > free) continue;
-    if (could && evict_round(vm, moves, device, frames - free, failure) != 0) continue;
+    if (could && evict_round(vm, moves, device, frames - free, release::all_together, failure) != 0) continue;
     // Host memory that write-backs lacked may be held by copies in flight, whose ends raise room_changes.
     if (failure == status::no_memory && (vm.own_work.load() != 0 || vm.room_changes.now() != seen))
       failure = status::ok;
@@ -358,7 +364,7 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
 
 std::uint32_t evict_some(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames) {
   status ignored = status::ok;
-  return evict_round(vm, moves, device, frames, ignored);
+  return evict_round(vm, moves, device, frames, release::each_when_written_back, ignored);
 }
 
 status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const piece& wanted, victim_class which,
@@ -388,7 +394,7 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (made != status::no_memory || !evict) return made;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
-    if (evict_round(vm, moves, device, wanted.blocks, ignored) == 0)
+    if (evict_round(vm, moves, device, wanted.blocks, release::all_together, ignored) == 0)
       return could_free(vm, device, 1) && ignored == status::ok ? status::busy : made;
   }
 }

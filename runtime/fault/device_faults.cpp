@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "base/log.h"
 #include "device/backend_loader.h"
 #include "evict/reclaim.h"
 #include "evict/room.h"
@@ -37,7 +38,13 @@ struct device_faults::begun_work {
 };
 
 device_faults::device_faults(vm_object& vm, move_pool& moves, device_node& device, bounces& thrash)
-    : vm_(vm), moves_(moves), device_(device), thrash_(thrash), map_(vm, device), reclaimer_(vm, moves, device) {}
+    : vm_(vm),
+      moves_(moves),
+      device_(device),
+      thrash_(thrash),
+      map_(vm, device),
+      answers_(map_),
+      reclaimer_(vm, moves, device) {}
 
 status device_faults::start() try {
   waiting_.reserve(access_map::ring_slots * 2);
@@ -166,13 +173,14 @@ void device_faults::work() {
       continue;
     }
     const std::uint64_t start = now_ns();
+    if (answers_.are_overdue(start)) report_silence(start);
     if (unheard_.load() != 0) give_up_again();
     bool busy = take_requests();
     busy = serve() || busy;
     if (busy) {
       vm_.stats.fault_time_ns.add(now_ns() - start);
       idle_rounds = 0;
-    } else if (++idle_rounds < rounds_awake || !waiting_.empty()) {
+    } else if (++idle_rounds < rounds_awake || may_be_served_soon_) {
       std::this_thread::yield();
     } else {
       std::this_thread::sleep_for(std::chrono::nanoseconds(nap_ns));
@@ -219,6 +227,7 @@ bool device_faults::take_requests() {
 
 // One round. True: something went on.
 bool device_faults::serve() {
+  may_be_served_soon_ = false;
   if (waiting_.empty()) return false;
   starved_ = false;
   std::size_t kept = 0;
@@ -254,11 +263,57 @@ bool device_faults::serve() {
   return progress;
 }
 
+// Pages of the range that are being brought or shown; the first of them.
+std::uint32_t device_faults::pages_under_way(byte_range range, page_index& first) const {
+  std::uint32_t count = 0;
+  for (block_index index = block_of(range.begin); offset_of(index) < range.end; ++index) {
+    const block* b = vm_.table.find(index);
+    const page_mask busy = b == nullptr ? no_pages : b->busy.load(std::memory_order_relaxed);
+    const page_mask waiting = busy & pages_touched(range, index);
+    if (waiting != no_pages && count == 0)
+      first = {first_page(index).value + static_cast<unsigned>(std::countr_zero(waiting))};
+    count += count_pages(waiting);
+  }
+  return count;
+}
+
+void device_faults::report_silence(std::uint64_t now) {
+  byte_range ranges[GM_MAP_SCOPES];
+  const std::size_t count = std::min(vm_.leases.ranges_on_demand(device_.node, ranges), std::size(ranges));
+  std::uint64_t pages = waiting_.size();
+  page_index first{waiting_.empty() ? 0 : waiting_[0].page};
+  for (std::size_t i = 0; i < count; ++i) {
+    page_index first_here{};
+    const std::uint32_t here = pages_under_way(ranges[i], first_here);
+    if (pages == 0 && here != 0) first = first_here;
+    pages += here;
+  }
+  char why[256];
+  const double seconds = static_cast<double>(answers_.silent_for_ns(now)) * 1e-9;
+  if (pages != 0)
+    std::snprintf(
+        why, sizeof why,
+        "node %u (%s) has not answered for %.1f s: %llu pages that kernels wait for, one of them at %p, do not come",
+        device_.node, device_.info.name, seconds, static_cast<unsigned long long>(pages),
+        static_cast<void*>(vm_.memory.user(offset_of(first))));
+  else
+    std::snprintf(why, sizeof why, "node %u (%s) has not answered for %.1f s; no page is waiting", device_.node,
+                  device_.info.name, seconds);
+  log_line(log_level::error, "%s", why);
+  std::uint64_t all = 0;
+  {
+    lock_guard guard(scopes_lock_);
+    for (unsigned i = 0; i < scopes_.size(); ++i)
+      if (scopes_[i].told.failed != nullptr) all |= std::uint64_t{1} << i;
+  }
+  give_up_on(all, status::device, why);
+}
+
 // Frames have been asked for, for long, and none has come free.
 void device_faults::give_up_stuck(std::uint64_t now) {
-  const std::uint64_t successes = reclaimer_.successes();
-  if (!starved_ || successes != successes_seen_ || starved_since_ns_ == 0) {
-    successes_seen_ = successes;
+  const std::uint64_t evictions = vm_.stats.node[device_.node].evictions.get();
+  if (!starved_ || evictions != evictions_seen_ || starved_since_ns_ == 0) {
+    evictions_seen_ = evictions;
     starved_since_ns_ = starved_ ? now : 0;
     return;
   }
@@ -300,7 +355,7 @@ void device_faults::give_up_stuck(std::uint64_t now) {
 // ---- One block -----------------------------------------------------------------------------------------------------
 
 // The frame, and the address by which kernels read it. False: not yet.
-bool device_faults::has_place(block_index index, block& b) {
+bool device_faults::has_place(block_index index, block& b, bool asked_for) {
   bool has_frame = false;
   {
     block_guard guard(b.lock);
@@ -310,8 +365,12 @@ bool device_faults::has_place(block_index index, block& b) {
   if (!has_frame) {
     const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
     reclaimer_.look();
-    if (acquire_piece(vm_, moves_, device_, {index, 1}, which, false) != status::ok) {
-      reclaimer_.starved();
+    const bool had_frames = device_.pool.free_frames() != 0;
+    const status s = acquire_piece(vm_, moves_, device_, {index, 1}, which, false);
+    if (s != status::ok) {
+      const block_guard guard(b.lock);
+      const bool others_make_it = b.node(device_.node).address == piece_being_made;
+      if (asked_for) reclaimer_.starved(had_frames && s == status::no_memory && !others_make_it);
       return false;
     }
   }
@@ -337,6 +396,12 @@ page_mask device_faults::drop_gone_locked(block_index index, const block& b, pag
   return gone;
 }
 
+// Work of a scope that has declared pages comes before the kernels that may ask for them. A request is ahead of that
+// scope's release only by a little, or is an old one: posted twice, by threads that did not see each other's page come.
+page_mask device_faults::declared_locked(block_index index, const block& b) const {
+  return b.leases == 0 ? no_pages : vm_.leases.declared(device_.node, index);
+}
+
 // The pages that are served or on their way.
 page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   block* b = vm_.table.find(index);
@@ -345,11 +410,12 @@ page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   {
     block_guard guard(b->lock);
     gone = drop_gone_locked(index, *b, wanted.pages);
+    wanted.pages &= ~(gone | declared_locked(index, *b));
   }
-  wanted.pages &= ~gone;
-  wanted.to_write &= ~gone;
+  may_be_served_soon_ = may_be_served_soon_ || wanted.pages != no_pages;
+  wanted.to_write &= wanted.pages;
   if ((wanted.pages | wanted.along) == no_pages) return gone;
-  if (!has_place(index, *b)) {
+  if (!has_place(index, *b, wanted.pages != no_pages)) {
     starved_ = starved_ || wanted.pages != no_pages;
     return gone;
   }
@@ -358,8 +424,8 @@ page_mask device_faults::serve_block(block_index index, wanted_pages wanted) {
   {
     block_guard guard(b->lock);
     gone |= drop_gone_locked(index, *b, wanted.pages);
-    wanted.pages &= ~gone;
-    wanted.to_write &= ~gone;
+    wanted.pages &= ~(gone | declared_locked(index, *b));
+    wanted.to_write &= wanted.pages;
     served = gone | serve_block_locked(index, *b, wanted, begun);
     if (begun.showing != nullptr || begun.moving != nullptr)
       device_.pool.used_on_demand(b->node(device_.node).frame(), streamed_);
@@ -397,9 +463,16 @@ page_mask device_faults::unneeded_elsewhere_locked(block_index index, const bloc
   const unsigned node = device_.node;
   if (b.leases != 0 || pages == no_pages) return no_pages;
   pages &= ~b.busy.load(std::memory_order_relaxed) & b.allocated;
-  pages &= vm_.leases.on_demand(node, index);
+  pages &= to_write ? vm_.leases.written_on_demand(node, index) : vm_.leases.on_demand(node, index);
   pages &= b.node(node).valid | ~unreachable_locked(vm_, b, node, pages & ~b.node(node).valid);
   return pages & ~held_by_kernels_locked(vm_, index, pages, node, !to_write);
+}
+
+page_mask device_faults::writable_of(block_index index) const {
+  block* b = vm_.table.find(index);
+  if (b == nullptr) return no_pages;
+  block_guard guard(b->lock);
+  return map_.at(index).writable;
 }
 
 // What policy would bring with a request that has just come.
@@ -410,6 +483,8 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                      .page = page,
                      .to_write = no_pages,
                      .writable = no_pages,
+                     .writable_below = no_pages,
+                     .writable_above = no_pages,
                      .first = range.begin,
                      .last = range.end,
                      .block = {},
@@ -423,6 +498,10 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                    .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
     fault.to_write = wanted.to_write & own;
     fault.writable = map_.at(index).writable & own;
+  }
+  if (fault.to_write != no_pages) {
+    if (index.value != 0) fault.writable_below = writable_of({index.value - 1});
+    fault.writable_above = writable_of({index.value + 1});
   }
   if ((fault.block.requested & ~fault.block.present) == no_pages && fault.to_write == no_pages) return;
   fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);
@@ -449,10 +528,6 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   if (entries.place_plus_one == 0 || now_ns() < entries.hold_until_ns) return no_pages;
   const page_mask busy = b.busy.load(std::memory_order_relaxed);
   wanted.pages &= ~busy;
-  // Work of a scope that has declared pages comes before the kernels that may ask for them. A request is ahead of that
-  // scope's release only by a little, or is an old one: posted twice, by threads that did not see each other's page
-  // come.
-  if (b.leases != 0) wanted.pages &= ~vm_.leases.declared(node, index);
   wanted.to_write &= wanted.pages;
   // A request that still waits is no second movement.
   const page_mask moving =
@@ -472,7 +547,9 @@ page_mask device_faults::serve_block_locked(block_index index, block& b, wanted_
   // Here already. An entry that says so, and was not believed, is written again.
   const page_mask along = unneeded_elsewhere_locked(index, b, wanted.along & ~wanted.pages & ~here.valid, false);
   const page_mask reached = wanted.pages | along | (here.valid & ~entries.writable);
-  const page_mask own = unneeded_elsewhere_locked(index, b, wanted.along_to_write & reached & ~wanted.to_write, true);
+  page_mask own = unneeded_elsewhere_locked(index, b, wanted.along_to_write & reached & ~wanted.to_write, true);
+  // Of a block that is only ahead, pages that nobody has come as zeroes, which cost nothing when they stay so.
+  if (wanted.pages == no_pages) own &= valid_anywhere(b, vm_.nodes);
   const page_mask upgraded = here.valid & ((wanted.pages & wanted.to_write) | own);
   page_mask present = here.valid & (wanted.pages | own);
   if (revoke_cpu_locked(vm_, index, b, upgraded) != status::ok) present = no_pages;

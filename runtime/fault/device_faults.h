@@ -19,7 +19,8 @@
 // there is no on-demand scope. It waits for nothing but locks, and copies are behind no user work: kernels that wait
 // never keep it from serving them.
 // What cannot be served: pages whose copy or entries fail, and pages for which no frame came free in stuck_ns although
-// nobody else holds any. Their scopes get no more pages, and their streams fail with the reason; contents stand.
+// nobody else holds any. Their scopes get no more pages, and their streams fail with the reason; contents stand. So it
+// is with a device that stops answering altogether (device_answers.h), which the log tells as well.
 // Threads: work() is one thread; the rest may be called from any.
 #pragma once
 
@@ -33,6 +34,7 @@
 #include "base/status.h"
 #include "evict/reclaimer.h"
 #include "fault/bounces.h"
+#include "fault/device_answers.h"
 #include "migrate/access_map.h"
 #include "migrate/move.h"
 #include "platform/thread.h"
@@ -58,6 +60,7 @@ class device_faults {
   void stop();
 
   access_map& map() { return map_; }
+  device_answers& answers() { return answers_; }
   // Of a scope, whose lease is in the table; the ranges stay until end_scope(). Until then failures are told.
   void begin_scope(unsigned scope, std::span<const leased_range>, const device::stream*, demand_failure);
   void end_scope(unsigned scope);
@@ -89,11 +92,15 @@ class device_faults {
   page_mask drop_gone_locked(block_index, const block&, page_mask wanted);
   page_mask serve_block_locked(block_index, block&, wanted_pages, begun_work&);
   page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
-  bool has_place(block_index, block&);
+  bool has_place(block_index, block&, bool asked_for);
+  page_mask declared_locked(block_index, const block&) const;
+  page_mask writable_of(block_index) const;
   void plan(block_index, block&, wanted_pages&);
   void bring_ahead();
   page_mask unneeded_elsewhere_locked(block_index, const block&, page_mask, bool to_write) const;
   void give_up_stuck(std::uint64_t now);
+  void report_silence(std::uint64_t now);
+  std::uint32_t pages_under_way(byte_range, page_index& first) const;
   void give_up_on(std::uint64_t scopes, status, const char* why);
   void give_up_pages(block_index, page_mask, status, const char* what);
   static void entries_failed(void* self, const remapping&, status);
@@ -107,6 +114,7 @@ class device_faults {
   device_node& device_;
   bounces& thrash_;
   access_map map_;
+  device_answers answers_;
   reclaimer reclaimer_;
   thread thread_;
   device_streams streams_{};  // of the thread alone, as is the plan
@@ -118,8 +126,9 @@ class device_faults {
   std::vector<posted_page> unanswered_;  // requests whose answer has failed; under scopes_lock_
   std::vector<posted_page> waiting_;     // sorted by page
   bool starved_ = false;                 // this round found no frame
+  bool may_be_served_soon_ = false;      // something waits for more than scopes to end
   std::uint64_t starved_since_ns_ = 0;
-  std::uint64_t successes_seen_ = 0;
+  std::uint64_t evictions_seen_ = 0;
 
   struct scope_entry {
     std::span<const leased_range> ranges;

@@ -49,9 +49,10 @@ bool strides(const ahead_answer& pages, const ahead_answer& blocks) {
 
 // How the faults go on, as far as it can be told.
 struct way {
-  ahead_answer walk;   // by blocks
-  ahead_answer steps;  // by single pages
-  bool alone = false;  // nothing is to be had from the neighbourhood
+  ahead_answer walk;    // by blocks
+  ahead_answer steps;   // by single pages
+  bool alone = false;   // nothing is to be had from the neighbourhood
+  bool writes = false;  // the walk has been writing
 };
 
 way way_of(device_streams& streams, const device_fault& fault) {
@@ -68,6 +69,8 @@ way way_of(device_streams& streams, const device_fault& fault) {
   w.walk = the_policy().ahead(blocks, w.walk);
   w.steps = the_policy().ahead(pages, w.steps);
   w.alone = by_pages;
+  const page_mask last = w.walk.step > 0 ? fault.writable_below : fault.writable_above;
+  w.writes = w.walk.count != 0 && count_pages(last) > pages_per_block / 2;
   return w;
 }
 
@@ -90,7 +93,6 @@ page_mask pages_to_bring(const device_fault& fault, const way& w) {
 
 page_mask pages_to_write(const device_fault& fault, const way& w) {
   pages_question q = question_of(fault);
-  q.upgrade = true;
   q.requested = fault.to_write & fault.block.allocated;
   q.present = fault.writable;
   q.legal = fault.block.allocated & ~fault.writable;
@@ -99,7 +101,7 @@ page_mask pages_to_write(const device_fault& fault, const way& w) {
                            .requested = q.requested,
                            .allocated = fault.block.allocated,
                            .elsewhere = fault.block.elsewhere | fault.block.present};
-  return the_policy().pages(q, w.walk.count != 0 ? q.legal : alone ? q.requested : dense_pages(written));
+  return the_policy().writes(q, w.writes ? q.legal : alone ? q.requested : dense_pages(written));
 }
 
 }  // namespace
@@ -125,7 +127,7 @@ bring_plan plan_fault(device_streams& streams, const device_fault& fault) {
   plan.streamed = w.walk.streamed || w.steps.streamed;
   if (fault.to_write == no_pages) return plan;
   plan.to_write = pages_to_write(fault, w);
-  plan.ahead_to_write = true;
+  plan.ahead_to_write = w.writes;
   return plan;
 }
 

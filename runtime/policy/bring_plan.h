@@ -5,13 +5,12 @@
 //   else blocks in order            -> the block whole, and whole blocks ahead  (read_ahead.h, unit: a block)
 //   else                            -> what is dense around the page            (density.h)
 // A write also takes pages to write that nobody has written yet, so that a kernel which writes all does not fault for
-// each: those that are dense among the block's that it may write, and what a walk brings. They are copied home later,
-// written or not; by the rule of density, fewer than there are written ones.
-// Each of the answers is put to the program's policy (policy_table.h), and what is brought ahead stays in the fault's
-// allocation. Whoever carries it out leaves away what is there already, or has no room: the first entry is what was
-// asked for, the others are in the order in which they will be wanted.
-// A pure function of the streams and the fault, but for the program's policy. Streams are the caller's: one set a
-// device, all zero at first, guarded by the caller's lock.
+// each: those that are dense among the block's that the node may write, and, where the last block of a walk was given
+// to be written for the most part, what the walk brings. They are copied home later, written or not. Each of the
+// answers is put to the program's policy (policy_table.h), and what is brought ahead stays in the fault's allocation.
+// Whoever carries it out leaves away what is there already, or has no room: the first entry is what was asked for, the
+// others are in the order in which they will be wanted. A pure function of the streams and the fault, but for the
+// program's policy. Streams are the caller's: one set a device, all zero at first, guarded by the caller's lock.
 #pragma once
 
 #include "policy/density.h"
@@ -27,10 +26,12 @@ struct device_streams {
 
 struct device_fault {
   unsigned node = 1;
-  page_index page;                // one of those asked for, the lowest
-  page_mask to_write = no_pages;  // of those asked for
-  page_mask writable = no_pages;  // the node may write these already
-  page_index first;               // pages [first, last) are the allocation's
+  page_index page;                      // one of those asked for, the lowest
+  page_mask to_write = no_pages;        // of those asked for
+  page_mask writable = no_pages;        // the node may write these already
+  page_mask writable_below = no_pages;  // ... of the block before this one
+  page_mask writable_above = no_pages;  // ... of the one behind
+  page_index first;                     // pages [first, last) are the allocation's
   page_index last;
   block_fill block;  // masks of the fault's block; allocated is the allocation's part of it
   advice told = {};

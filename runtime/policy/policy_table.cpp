@@ -16,7 +16,7 @@ constexpr std::size_t least_size = offsetof(gm_policy, read_ahead);
 
 bool is_empty(const gm_policy& p) {
   return p.fault_pages == nullptr && p.read_ahead == nullptr && p.victim == nullptr && p.movement == nullptr &&
-         p.placement == nullptr;
+         p.placement == nullptr && p.device_writes == nullptr;
 }
 
 status check_size(std::size_t size) {
@@ -48,6 +48,17 @@ gm_policy_advice to_c(const advice& a) {
   c.preferred_node = preferred_node_of(a);
   c.accessed_by = a.accessed_by;
   return c;
+}
+
+gm_policy_fault to_c(const pages_question& q) {
+  return {.page = q.page.value,
+          .node = static_cast<std::int32_t>(q.node),
+          .write = q.write,
+          .advice = to_c(q.told),
+          .requested = q.requested,
+          .present = q.present,
+          .elsewhere = q.elsewhere,
+          .legal = q.legal};
 }
 
 bool is_node(std::int32_t node, unsigned nodes) { return node >= 0 && static_cast<unsigned>(node) < nodes; }
@@ -106,18 +117,18 @@ page_mask policy_table::pages(const pages_question& q, page_mask built_in) {
   page_mask pages = built_in;
   ask([&](const gm_policy& table) {
     if (table.fault_pages == nullptr) return;
-    const gm_policy_fault fault{
-        .page = q.page.value,
-        .node = static_cast<std::int32_t>(q.node),
-        .write = q.write,
-        .advice = to_c(q.told),
-        .requested = q.requested,
-        .present = q.present,
-        .elsewhere = q.elsewhere,
-        .legal = q.legal,
-        .upgrade = q.upgrade,
-    };
+    const gm_policy_fault fault = to_c(q);
     table.fault_pages(table.context, &fault, &pages);
+  });
+  return (pages & q.legal) | q.requested;
+}
+
+page_mask policy_table::writes(const pages_question& q, page_mask built_in) {
+  page_mask pages = built_in;
+  ask([&](const gm_policy& table) {
+    if (table.device_writes == nullptr) return;
+    const gm_policy_fault fault = to_c(q);
+    table.device_writes(table.context, &fault, &pages);
   });
   return (pages & q.legal) | q.requested;
 }

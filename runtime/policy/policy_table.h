@@ -39,7 +39,6 @@ struct pages_question {
   page_mask present = no_pages;
   page_mask elsewhere = no_pages;
   page_mask legal = no_pages;  // what may be brought beside those
-  bool upgrade = false;        // not what to bring: what to give to write
 };
 
 struct ahead_question {
@@ -64,6 +63,7 @@ class policy_table {
 
   // Each takes the built-in answer, and gives the one to act on. Of what the program says, only what is legal is kept.
   page_mask pages(const pages_question&, page_mask built_in);
+  page_mask writes(const pages_question&, page_mask built_in);
   ahead_answer ahead(const ahead_question&, ahead_answer built_in);
   verdict victim(const victim_question&, verdict built_in);
   thrash_answer movement(const gm::movement&, unsigned nodes, thrash_answer built_in);

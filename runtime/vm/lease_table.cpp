@@ -277,6 +277,17 @@ page_mask lease_table::on_demand(unsigned node, block_index index, bool only_res
   return pages;
 }
 
+page_mask lease_table::written_on_demand(unsigned node, block_index index) const {
+  page_mask pages = no_pages;
+  lock_guard guard(lock_);
+  for (const lease* l = first_; l != nullptr; l = l->next) {
+    if (l->node != node || l->state == lease_state::released) continue;
+    for (const leased_range& range : l->ranges)
+      if (range.on_demand && range.writes()) pages |= pages_touched(range.bytes, index);
+  }
+  return pages;
+}
+
 std::size_t lease_table::ranges_on_demand(unsigned node, std::span<byte_range> ranges) const {
   std::size_t count = 0;
   lock_guard guard(lock_);

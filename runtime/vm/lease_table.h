@@ -113,6 +113,8 @@ class lease_table {
   // The pages of the block that on-demand leases on the node cover: kernels may be using them, or will. Only resident:
   // without those that have only begun, whose kernels are not queued yet.
   page_mask on_demand(unsigned node, block_index, bool only_resident = false) const;
+  // Of those, the ones that kernels may write.
+  page_mask written_on_demand(unsigned node, block_index) const;
   // The ranges on demand of leases on the node, as many as fit. Returns how many there are.
   std::size_t ranges_on_demand(unsigned node, std::span<byte_range> ranges) const;
   // The pages of the block that leases have declared, and that kernels of the node which fetch pages so have no

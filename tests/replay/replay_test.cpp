@@ -89,6 +89,7 @@ TEST_P(replays, obey_a_programs_policy) {
   gm_policy one_page{};
   one_page.size = sizeof one_page;
   one_page.fault_pages = [](void*, const gm_policy_fault* fault, std::uint32_t* pages) { *pages = fault->requested; };
+  one_page.device_writes = one_page.fault_pages;
   one_page.read_ahead = [](void*, const gm_policy_touch*, gm_policy_ahead* ahead) { *ahead = {0, 0, 0}; };
   one_page.victim = [](void*, const gm_policy_frame*, std::int32_t* verdict) { *verdict = GM_VERDICT_EVICT; };
   ASSERT_EQ(the_policy().set(&one_page), status::ok);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -87,7 +88,7 @@ class fake_device {
     }
   }
 
-  bool hold = false;
+  std::atomic<bool> hold = false;
   const device::stream* runs_at_once = nullptr;  // this one holds nothing
   gm_status refuse = GM_OK;                      // what transfer() returns instead of taking the unit, once
   unsigned refuse_next_but = 0;                  // ... after so many that are taken
@@ -123,7 +124,9 @@ class fake_device {
       for (const device::fill_run& f : u.fills) std::memset(reinterpret_cast<void*>(f.destination), f.value, f.bytes);
       for (const device::copy_run& c : u.copies)
         std::memcpy(reinterpret_cast<void*>(c.destination), reinterpret_cast<const void*>(c.source), c.bytes);
-      for (const device::word_write& w : u.words) *reinterpret_cast<std::uint64_t*>(w.destination) = w.value;
+      for (const device::word_write& w : u.words)
+        std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(w.destination))
+            .store(w.value, std::memory_order_release);
     }
     if (u.done != nullptr) u.done(u.argument, result);
   }
@@ -258,7 +261,7 @@ class fake_device {
   std::map<std::uint64_t, std::uint32_t> pieces_;  // offset -> frames
   mutable std::mutex lock_;                        // of what is held: one thread may hand work in while another runs it
   std::vector<unit> held_;
-  std::uint64_t position_ = 0;
+  std::atomic<std::uint64_t> position_ = 0;
 };
 
 }  // namespace gm::test

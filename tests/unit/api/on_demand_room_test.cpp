@@ -57,18 +57,43 @@ TEST_F(few_frames, what_fits_exactly_stays) {
   word* x = make_words(count);
   for (std::size_t i = 0; i < count; i += page_words) x[i] = static_cast<word>(i);
   gm_stream s = stream();
-  for (int scope = 0; scope < 2; ++scope) {
+  std::atomic<bool> all_there{false};
+  std::atomic<bool> go{false};
+  // The second scope begins when the first one's kernel has everything there, and still runs.
+  for (const bool is_first : {true, false}) {
     gm::scope use(s, gm::on_demand(x, count));
     const gm::view<word> v(use, x, count);
-    for (int pass = 0; pass < 3; ++pass)
-      kernel(s, [=] {
+    kernel(s, [=, &all_there, &go] {
+      for (int pass = 0; pass < 3; ++pass)
         for (std::size_t i = 0; i < count; i += page_words) v[i] += 1;
-      });
+      all_there = true;
+      if (is_first) wait_for(go);
+    });
+    if (is_first) wait_for(all_there);
+    if (!is_first) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (!is_first) go = true;
   }
   finish(s);
   EXPECT_EQ(stats().node[1].evictions, 0u);
   EXPECT_EQ(stats().node[1].pages_in, frames * block / page);
   for (std::size_t i = 0; i < count; i += page_words) ASSERT_EQ(x[i], i + 6) << i;
+}
+
+// What nobody writes stays nobody's, also beside what is written in order; the host's budget is half of it.
+TEST_F(few_frames, a_kernel_that_writes_a_page_a_block_makes_memory_of_little_more) {
+  constexpr std::size_t blocks = 64;
+  word* x = make_words(blocks * block_words);
+  gm_stream s = stream();
+  {
+    gm::scope use(s, gm::on_demand(x, blocks * block_words));
+    const gm::view<word> v(use, x, blocks * block_words);
+    kernel(s, [=] {
+      for (std::size_t b = 0; b < blocks; ++b) v[b * block_words] = static_cast<word>(b) + 1;
+    });
+  }
+  finish(s);
+  EXPECT_LE(stats().node[1].pages_out, 2 * blocks);
+  for (std::size_t b = 0; b < blocks; ++b) ASSERT_EQ(x[b * block_words], b + 1);
 }
 
 // The budget has room and the device has not.

@@ -19,8 +19,9 @@ class on_demand_scopes : public on_demand_test {
   static void post_request(const gm_view_data& view, std::uint64_t page_of_view, bool to_write) {
     const std::uint64_t ticket = device_word::take_ticket(&view.control->tickets);
     auto* const ring = reinterpret_cast<std::uint64_t*>(view.control->ring);
-    const std::uint64_t turn = (ticket / view.control->slots + 1) & GM_REQUEST_TURN_MASK;
-    device_word::post(ring + ticket % view.control->slots,
+    const std::uint64_t slots = device_word::peek(&view.control->slots);
+    const std::uint64_t turn = (ticket / slots + 1) & GM_REQUEST_TURN_MASK;
+    device_word::post(ring + ticket % slots,
                       (view.first_page + page_of_view) | std::uint64_t{to_write ? 1u : 0u} << GM_REQUEST_WRITE_SHIFT |
                           std::uint64_t{view.scope} << GM_REQUEST_SCOPE_SHIFT | turn << GM_REQUEST_TURN_SHIFT);
   }

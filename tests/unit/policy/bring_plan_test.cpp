@@ -51,11 +51,24 @@ TEST_F(bringing, a_walk_that_writes_brings_what_it_will_write) {
   EXPECT_EQ(plan_fault(streams, f).to_write, one_page(0));
   f = fault_at(pages_per_block);
   f.to_write = one_page(0);
+  f.writable_below = 0x1ffff;
   const bring_plan p = plan_fault(streams, f);
   ASSERT_EQ(p.count, 2U);
   EXPECT_EQ(p.to_write, all_pages);
   EXPECT_TRUE(p.ahead_to_write);
   EXPECT_FALSE(plan(2 * pages_per_block).ahead_to_write) << "one that reads does not";
+}
+
+TEST_F(bringing, a_walk_that_writes_here_and_there_takes_what_it_writes) {
+  for (std::uint64_t block = 0; block < 8; ++block) {
+    device_fault f = fault_at(block * pages_per_block);
+    f.to_write = one_page(0);
+    f.writable_below = block == 0 ? no_pages : 0xffff;
+    f.writable_above = all_pages;  // not where it comes from
+    const bring_plan p = plan_fault(streams, f);
+    EXPECT_EQ(p.to_write, one_page(0)) << block;
+    EXPECT_FALSE(p.ahead_to_write) << block;
+  }
 }
 
 TEST_F(bringing, writes_take_what_is_dense_among_the_written) {
@@ -135,7 +148,7 @@ TEST_F(bringing, stays_in_the_allocation) {
     ASSERT_EQ(p.to_write & asked, f.to_write);
     ASSERT_EQ(p.to_write & (~own | f.writable), 0U);
     if (f.to_write == no_pages) ASSERT_EQ(p.to_write, 0U);
-    ASSERT_EQ(p.ahead_to_write, f.to_write != no_pages);
+    ASSERT_FALSE(p.ahead_to_write && f.to_write == no_pages);
     for (unsigned i = 0; i < p.count; ++i)
       ASSERT_EQ(p.entries[i].pages & ~pages_touched(bytes, p.entries[i].block), 0U);
   }

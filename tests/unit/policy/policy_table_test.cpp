@@ -34,6 +34,17 @@ TEST_F(policies, built_in_answers_stand_where_nothing_is_set) {
   EXPECT_EQ(table.pages(fault, 0x1e), 0x1eU) << "a table of NULLs";
 }
 
+TEST_F(policies, what_a_device_is_given_to_write_is_a_question_of_its_own) {
+  wanted.fault_pages = [](void*, const gm_policy_fault*, std::uint32_t* pages) { *pages = 0xffffffff; };
+  set();
+  EXPECT_EQ(table.writes(fault, 0x1e), 0x1eU);
+  wanted.device_writes = [](void*, const gm_policy_fault* asked, std::uint32_t* pages) {
+    *pages = 0x380 | asked->present;
+  };
+  set();
+  EXPECT_EQ(table.writes(fault, 0x1e), 0x89U) << "what is legal of it, and what was requested";
+}
+
 TEST_F(policies, a_function_sees_the_question_and_the_built_in_answer) {
   struct seen_fault {
     gm_policy_fault fault;
