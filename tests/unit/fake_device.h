@@ -61,6 +61,23 @@ class fake_device {
     return static_cast<std::size_t>(
         std::count_if(held_.begin(), held_.end(), [&](const unit& u) { return u.on == on; }));
   }
+  // What is held, in order, as far as it matters for what will happen: two fakes that say the same do the same.
+  std::string held_text() const {
+    std::string text;
+    const std::scoped_lock guard(lock_);
+    for (const unit& u : held_) {
+      text += "|s" + std::to_string(reinterpret_cast<const stream_record*>(u.on) - streams_);
+      for (const device::fill_run& f : u.fills)
+        text += "f" + std::to_string(f.destination - base_) + "." + std::to_string(f.bytes);
+      for (const device::copy_run& c : u.copies)
+        text += "c" + std::to_string(static_cast<int>(c.direction)) + "." + std::to_string(c.bytes);
+      for (const device::word_write& w : u.words)
+        text +=
+            "w" + std::to_string(w.destination) + "." + std::to_string(w.value & (GM_MAP_PRESENT | GM_MAP_WRITABLE));
+      text += u.done != nullptr ? "d" : "";
+    }
+    return text;
+  }
   // Runs the first unit that the stream holds.
   void run_next(const device::stream* on, gm_status result = GM_OK) {
     unit next;
