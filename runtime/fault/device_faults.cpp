@@ -468,13 +468,6 @@ page_mask device_faults::unneeded_elsewhere_locked(block_index index, const bloc
   return pages & ~held_by_kernels_locked(vm_, index, pages, node, !to_write);
 }
 
-page_mask device_faults::writable_of(block_index index) const {
-  block* b = vm_.table.find(index);
-  if (b == nullptr) return no_pages;
-  block_guard guard(b->lock);
-  return map_.at(index).writable;
-}
-
 // What policy would bring with a request that has just come.
 void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
   const page_index page{first_page(index).value + static_cast<unsigned>(std::countr_zero(wanted.pages))};
@@ -483,8 +476,6 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                      .page = page,
                      .to_write = no_pages,
                      .writable = no_pages,
-                     .writable_below = no_pages,
-                     .writable_above = no_pages,
                      .first = range.begin,
                      .last = range.end,
                      .block = {},
@@ -498,10 +489,6 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                    .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
     fault.to_write = wanted.to_write & own;
     fault.writable = map_.at(index).writable & own;
-  }
-  if (fault.to_write != no_pages) {
-    if (index.value != 0) fault.writable_below = writable_of({index.value - 1});
-    fault.writable_above = writable_of({index.value + 1});
   }
   if ((fault.block.requested & ~fault.block.present) == no_pages && fault.to_write == no_pages) return;
   fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);

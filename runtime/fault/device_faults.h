@@ -94,7 +94,6 @@ class device_faults {
   page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
   bool has_place(block_index, block&, bool asked_for);
   page_mask declared_locked(block_index, const block&) const;
-  page_mask writable_of(block_index) const;
   void plan(block_index, block&, wanted_pages&);
   void bring_ahead();
   page_mask unneeded_elsewhere_locked(block_index, const block&, page_mask, bool to_write) const;

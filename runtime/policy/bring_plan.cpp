@@ -69,8 +69,8 @@ way way_of(device_streams& streams, const device_fault& fault) {
   w.walk = the_policy().ahead(blocks, w.walk);
   w.steps = the_policy().ahead(pages, w.steps);
   w.alone = by_pages;
-  const page_mask last = w.walk.step > 0 ? fault.writable_below : fault.writable_above;
-  w.writes = w.walk.count != 0 && count_pages(last) > pages_per_block / 2;
+  const block_index last{block_of(fault.page).value - static_cast<std::uint64_t>(w.walk.step)};
+  w.writes = w.walk.count != 0 && streams.written.contains(last);
   return w;
 }
 
@@ -128,6 +128,8 @@ bring_plan plan_fault(device_streams& streams, const device_fault& fault) {
   if (fault.to_write == no_pages) return plan;
   plan.to_write = pages_to_write(fault, w);
   plan.ahead_to_write = w.writes;
+  if (2 * count_pages(plan.to_write | fault.writable) > pages_per_block) streams.written.add(block_of(fault.page));
+  for (unsigned i = 1; i < plan.count && w.writes; ++i) streams.written.add(plan.entries[i].block);
   return plan;
 }
 

@@ -13,25 +13,42 @@
 // program's policy. Streams are the caller's: one set a device, all zero at first, guarded by the caller's lock.
 #pragma once
 
+#include <algorithm>
+
 #include "policy/density.h"
 #include "policy/policy_table.h"
 #include "policy/read_ahead.h"
 
 namespace gm {
 
+// Blocks of which most was given to be written, the last few.
+class written_blocks {
+ public:
+  void add(block_index block) {
+    if (!contains(block)) plus_one_[next_++ % count] = block.value + 1;
+  }
+  bool contains(block_index block) const {
+    return std::find(plus_one_, plus_one_ + count, block.value + 1) != plus_one_ + count;
+  }
+
+ private:
+  static constexpr unsigned count = 64;
+  std::uint64_t plus_one_[count] = {};
+  unsigned next_ = 0;
+};
+
 struct device_streams {
   ahead_table blocks;
   ahead_table pages;
+  written_blocks written;
 };
 
 struct device_fault {
   unsigned node = 1;
-  page_index page;                      // one of those asked for, the lowest
-  page_mask to_write = no_pages;        // of those asked for
-  page_mask writable = no_pages;        // the node may write these already
-  page_mask writable_below = no_pages;  // ... of the block before this one
-  page_mask writable_above = no_pages;  // ... of the one behind
-  page_index first;                     // pages [first, last) are the allocation's
+  page_index page;                // one of those asked for, the lowest
+  page_mask to_write = no_pages;  // of those asked for
+  page_mask writable = no_pages;  // the node may write these already
+  page_index first;               // pages [first, last) are the allocation's
   page_index last;
   block_fill block;  // masks of the fault's block; allocated is the allocation's part of it
   advice told = {};

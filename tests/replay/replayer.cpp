@@ -64,8 +64,6 @@ class node {
                                  .page = {t.page},
                                  .to_write = t.write ? page : no_pages,
                                  .writable = blocks_[block.value].writable,
-                                 .writable_below = writable_of(block.value - 1),
-                                 .writable_above = writable_of(block.value + 1),
                                  .first = {a.first},
                                  .last = {a.last},
                                  .block = {.present = blocks_[block.value].present,
@@ -73,11 +71,6 @@ class node {
                                            .allocated = pages_touched(bytes, block),
                                            .elsewhere = all_pages},
                                  .most_blocks_ahead = most_ahead()});
-  }
-
-  page_mask writable_of(std::uint64_t block) const {
-    const auto found = blocks_.find(block);
-    return found == blocks_.end() ? no_pages : found->second.writable;
   }
 
   void bring(const bring_plan::entry& wanted, page_mask write, bool streamed) {

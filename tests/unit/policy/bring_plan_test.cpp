@@ -49,9 +49,12 @@ TEST_F(bringing, a_walk_that_writes_brings_what_it_will_write) {
   device_fault f = fault_at(0);
   f.to_write = one_page(0);
   EXPECT_EQ(plan_fault(streams, f).to_write, one_page(0));
+  f = fault_at(17, 0x1ffff);
+  f.to_write = one_page(17);
+  f.writable = 0x1ffff;
+  EXPECT_EQ(plan_fault(streams, f).to_write, 0xfffe0000U);
   f = fault_at(pages_per_block);
   f.to_write = one_page(0);
-  f.writable_below = 0x1ffff;
   const bring_plan p = plan_fault(streams, f);
   ASSERT_EQ(p.count, 2U);
   EXPECT_EQ(p.to_write, all_pages);
@@ -63,8 +66,6 @@ TEST_F(bringing, a_walk_that_writes_here_and_there_takes_what_it_writes) {
   for (std::uint64_t block = 0; block < 8; ++block) {
     device_fault f = fault_at(block * pages_per_block);
     f.to_write = one_page(0);
-    f.writable_below = block == 0 ? no_pages : 0xffff;
-    f.writable_above = all_pages;  // not where it comes from
     const bring_plan p = plan_fault(streams, f);
     EXPECT_EQ(p.to_write, one_page(0)) << block;
     EXPECT_FALSE(p.ahead_to_write) << block;
