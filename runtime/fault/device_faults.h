@@ -64,8 +64,8 @@ class device_faults {
   // Of a scope, whose lease is in the table; the ranges stay until end_scope(). Until then failures are told.
   void begin_scope(unsigned scope, std::span<const leased_range>, const device::stream*, demand_failure);
   void end_scope(unsigned scope);
-  // Without a scope: both threads sleep, and nothing has asked for them.
-  bool at_rest() const { return reclaimer_.at_rest() && (asleep_.load() || map_.in_use()); }
+  // Without a scope: both threads sleep, and nothing has asked for them. This one first: it is who asks for the other.
+  bool at_rest() const { return (asleep_.load() || map_.in_use()) && reclaimer_.at_rest(); }
 
  private:
   struct posted_page {
