@@ -158,10 +158,10 @@ report_gpu_toolkits() {
   done
 }
 
-# soak_round SUITE NUMBER: one case.
+# soak_round SUITE NUMBER FIRST_SEED: one case.
 soak_round() {
   log=$logs/soak-$1-$2.log
-  if timeout 1800 "$root/build/release/bin/$1" >"$log" 2>&1; then
+  if GM_TEST_FIRST_SEED=$3 timeout 1800 "$root/build/release/bin/$1" >"$log" 2>&1; then
     passed=$((passed + 1))
     rm -f "$log"
   else
@@ -178,9 +178,10 @@ soak() {
   unset GM_TEST_SEED
   end=$(($(now) + 60 * soak_minutes))
   round=0
+  first_seed=$(now)
   while [ "$(now)" -lt "$end" ]; do
     round=$((round + 1))
-    for suite in model stress; do soak_round "$suite" "$round"; done
+    for suite in model stress; do soak_round "$suite" "$round" $((first_seed + round * 1000)); done
     say "soak: $round rounds, $failed failures, $(((end - $(now)) / 60)) minutes to go"
   done
   ended "$round rounds"

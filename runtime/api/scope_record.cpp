@@ -194,7 +194,9 @@ status scope_record::get_frames(std::uint32_t missing_frames) {
 status scope_record::lease_and_get_frames() {
   std::uint32_t missing_frames = 0;
   status s = lease_blocks(missing_frames);
+  if (!request_.detached) device().pool.keep(missing_frames);
   if (s == status::ok && missing_frames != 0) s = get_frames(missing_frames);
+  device().pool.keep(0);
   // Whoever gathers next never sees what is in its way for a moment only.
   if (s != status::ok) drop_leases();
   return s;

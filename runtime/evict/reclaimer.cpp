@@ -43,7 +43,8 @@ std::uint32_t reclaimer::no_more_than_to_come(std::uint32_t frames) const {
   each_block([&](block_index index) {
     block& b = vm_.table.at(index);
     block_guard guard(b.lock);
-    if (!b.node(device_.node).has_frame()) ++to_come;
+    const node_pages& here = b.node(device_.node);
+    if (!here.has_frame() && here.address != piece_being_made) ++to_come;
     return to_come < frames;
   });
   return to_come;

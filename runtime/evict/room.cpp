@@ -289,14 +289,15 @@ namespace {
 // All blocks of the piece are to get frames, if they are free, and nobody else makes it: it is ours to make then.
 enum class making : std::uint8_t { ours, others, made, no_frames };
 
-making begin_piece(vm_object& vm, device_node& device, const piece& wanted, victim_class which, frame_index* frames) {
+making begin_piece(vm_object& vm, device_node& device, const piece& wanted, victim_class which, bool kept_too,
+                   frame_index* frames) {
   lock_guard no_frame_changes(device.pieces);
   block& b = vm.table.at(wanted.first);
   block_guard guard(b.lock);
   node_pages& here = b.node(device.node);
   if (here.has_frame()) return making::made;
   if (here.address == piece_being_made) return making::others;
-  if (!device.pool.take(wanted, which, frames)) return making::no_frames;
+  if (!device.pool.take(wanted, which, frames, kept_too)) return making::no_frames;
   here.address = piece_being_made;
   return making::ours;
 }
@@ -378,7 +379,7 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (frames == nullptr) return fail(status::no_memory, "no memory to record %u frames", wanted.blocks);
   }
   for (;;) {
-    const making turn = begin_piece(vm, device, wanted, which, frames);
+    const making turn = begin_piece(vm, device, wanted, which, evict, frames);
     if (turn == making::made) return status::ok;
     if (turn != making::ours) {
       if (!evict) return fail(status::no_memory, "no free frames on node %u", device.node);

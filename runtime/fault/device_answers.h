@@ -22,15 +22,16 @@ class device_answers {
 
   std::uint64_t within_ns = 10'000'000'000;  // set before the first question
 
-  // Asks when it is time to. True once for each answer that is overdue.
+  // Asks when it is time to; called again and again. True where an answer is overdue, and then once in within_ns.
   bool are_overdue(std::uint64_t now_ns);
   std::uint64_t silent_for_ns(std::uint64_t now_ns) const { return now_ns - asked_at_ns_; }
 
  private:
   const access_map& map_;
-  std::atomic<bool> pending_{false};
+  std::atomic<unsigned> pending_{0};  // answers
   std::uint64_t asked_at_ns_ = 0;
-  bool told_ = false;
+  std::uint64_t told_at_ns_ = 0;
+  std::uint64_t here_at_ns_ = 0;  // the last call
 };
 
 }  // namespace gm

@@ -299,13 +299,13 @@ void device_faults::report_silence(std::uint64_t now) {
   else
     std::snprintf(why, sizeof why, "node %u (%s) has not answered for %.1f s; no page is waiting", device_.node,
                   device_.info.name, seconds);
-  log_line(log_level::error, "%s", why);
   std::uint64_t all = 0;
   {
     lock_guard guard(scopes_lock_);
     for (unsigned i = 0; i < scopes_.size(); ++i)
       if (scopes_[i].told.failed != nullptr) all |= std::uint64_t{1} << i;
   }
+  if (all != 0) log_line(log_level::error, "%s", why);
   give_up_on(all, status::device, why);
 }
 
@@ -365,7 +365,7 @@ bool device_faults::has_place(block_index index, block& b, bool asked_for) {
   if (!has_frame) {
     const victim_class which = victim_class_of(vm_.advices.at(first_page(index)), device_.node);
     reclaimer_.look();
-    const bool had_frames = device_.pool.free_frames() != 0;
+    const bool had_frames = device_.pool.free_for_faults() != 0;
     const status s = acquire_piece(vm_, moves_, device_, {index, 1}, which, false);
     if (s != status::ok) {
       const block_guard guard(b.lock);
@@ -491,7 +491,7 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
     fault.writable = map_.at(index).writable & own;
   }
   if ((fault.block.requested & ~fault.block.present) == no_pages && fault.to_write == no_pages) return;
-  fault.most_blocks_ahead = std::min(device_.pool.free_frames() / 2, most_units_ahead);
+  fault.most_blocks_ahead = std::min(device_.pool.free_for_faults() / 2, most_units_ahead);
   ahead_ = plan_fault(streams_, fault);
   streamed_ = ahead_.streamed;
   wanted.along_to_write = ahead_.to_write;
@@ -500,7 +500,7 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
 }
 
 void device_faults::bring_ahead() {
-  for (unsigned i = 1; i < ahead_.count && device_.pool.free_frames() != 0; ++i) {
+  for (unsigned i = 1; i < ahead_.count && device_.pool.free_for_faults() != 0; ++i) {
     const page_mask pages = ahead_.entries[i].pages;
     (void)serve_block(ahead_.entries[i].block,
                       {.along = pages, .along_to_write = ahead_.ahead_to_write ? pages : no_pages});

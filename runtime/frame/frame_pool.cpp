@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "frame/frame_pool.h"
 
+#include <algorithm>
+
 #include <new>
 
 #include "base/check.h"
@@ -56,9 +58,14 @@ void frame_pool::remove_locked(frame_index frame) {
   (s.next != no_frame ? slots_[s.next].previous : from.newest) = s.previous;
 }
 
-bool frame_pool::take(const piece& made, victim_class which, frame_index* frames) {
+std::uint32_t frame_pool::free_for_faults() const {
+  const std::uint32_t free = free_frames();
+  return free - std::min(free, kept_.load(std::memory_order_relaxed));
+}
+
+bool frame_pool::take(const piece& made, victim_class which, frame_index* frames, bool kept_too) {
   lock_guard guard(lock_);
-  if (free_ < made.blocks) return false;
+  if (free_ < made.blocks + (kept_too ? 0 : kept_.load(std::memory_order_relaxed))) return false;
   for (std::uint32_t i = 0; i < made.blocks; ++i) {
     const frame_index frame = first_free_;
     slot& s = slots_[frame];

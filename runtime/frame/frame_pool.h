@@ -13,6 +13,7 @@
 // Nothing here calls a device.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -65,8 +66,12 @@ class frame_pool {
   std::uint32_t free_frames() const;
   std::uint64_t metadata_bytes() const { return slots_.capacity() * sizeof(slot); }
 
-  // One frame for each block of the piece, all or none; frames[i] is that of block first + i.
-  bool take(const piece& made, victim_class, frame_index* frames);
+  // One frame for each block of the piece, all or none; frames[i] is that of block first + i. Those that are kept are
+  // for who keeps them.
+  bool take(const piece& made, victim_class, frame_index* frames, bool kept_too = true);
+  // While a scope gathers so many frames, kernels' faults do not take what comes free for it. One at a time.
+  void keep(std::uint32_t frames) { kept_.store(frames, std::memory_order_relaxed); }
+  std::uint32_t free_for_faults() const;
   void give_back(frame_index);
 
   // Most recently used, in that class.
@@ -131,6 +136,7 @@ class frame_pool {
   std::uint32_t sizes_[lists_count] = {};
   std::uint32_t clock_ = 0;
   frame_index first_free_ = no_frame;
+  std::atomic<std::uint32_t> kept_{0};
   std::uint32_t free_ = 0;
   std::uint32_t capacity_ = 0;
 };

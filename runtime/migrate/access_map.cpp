@@ -168,12 +168,12 @@ status access_map::give_up(unsigned scope) const {
   return write(&word, 1, nullptr);
 }
 
-status access_map::ask(device::callback answered, void* argument) const {
+status access_map::ask(device::stream* on, device::callback answered, void* argument) const {
   const device::word_write word{control_ + offsetof(gm_map_control, slots), ring_slots};
   const device::backend_table& api = *device_.api;
-  return device::check_device(
-      api, api.transfer_and_write(device_.to_map, nullptr, 0, nullptr, 0, &word, 1, answered, argument, nullptr),
-      "writing an access map");
+  return device::check_device(api,
+                              api.transfer_and_write(on, nullptr, 0, nullptr, 0, &word, 1, answered, argument, nullptr),
+                              "writing an access map");
 }
 
 void access_map::tell_consumed() {

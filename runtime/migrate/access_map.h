@@ -72,8 +72,9 @@ class access_map {
   status prepare_kernels(unsigned scope, device::fence& ready);
   // Its kernels get no more pages.
   status give_up(unsigned scope) const;
-  // Calls back when the device has carried out what is ahead of this: a word is written that changes nothing.
-  status ask(device::callback answered, void* argument) const;
+  // Calls back when the device has carried out what the stream has ahead of this: a word is written that changes
+  // nothing.
+  status ask(device::stream*, device::callback answered, void* argument) const;
 
   // ---- Entries
   // The words by which kernels find the pages, which the device holds, writable or not.

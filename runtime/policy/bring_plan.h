@@ -28,7 +28,7 @@ class written_blocks {
     if (!contains(block)) plus_one_[next_++ % count] = block.value + 1;
   }
   bool contains(block_index block) const {
-    return std::find(plus_one_, plus_one_ + count, block.value + 1) != plus_one_ + count;
+    return std::find(plus_one_, plus_one_ + count, block.value + 1) != plus_one_ + count && block.value + 1 != 0;
   }
 
  private:

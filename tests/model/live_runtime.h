@@ -127,6 +127,12 @@ inline std::uint64_t scaled(std::uint64_t count) {
   return result > 0 ? result : 1;
 }
 
+// Where a test that goes through seeds begins: at 1, or at GM_TEST_FIRST_SEED, for a soak.
+inline std::uint64_t first_seed() {
+  const char* text = std::getenv("GM_TEST_FIRST_SEED");
+  return text == nullptr ? 1 : std::strtoull(text, nullptr, 0);
+}
+
 // GM_TEST_SEED, for repeating what a failure printed.
 inline bool given_seed(std::uint64_t& seed) {
   const char* text = std::getenv("GM_TEST_SEED");

@@ -72,6 +72,16 @@ TEST_F(bringing, a_walk_that_writes_here_and_there_takes_what_it_writes) {
   }
 }
 
+TEST_F(bringing, a_walk_begins_with_nothing_written) {
+  device_fault f = fault_at(0);
+  f.told.pattern = access_pattern::sequential;
+  f.to_write = one_page(0);
+  const bring_plan p = plan_fault(streams, f);
+  EXPECT_GT(p.count, 1U);
+  EXPECT_EQ(p.to_write, one_page(0)) << "before the first block is none";
+  EXPECT_FALSE(p.ahead_to_write);
+}
+
 TEST_F(bringing, writes_take_what_is_dense_among_the_written) {
   device_fault f = fault_at(4 * pages_per_block + 4, all_pages);
   f.to_write = one_page(4);
