@@ -17,7 +17,7 @@ namespace {
 trace trace_of(const std::string& name) {
   trace t;
   std::string why;
-  EXPECT_TRUE(read_trace(contents_of(std::string(GM_TRACES) + "/" + name + ".trace"), t, why)) << why;
+  EXPECT_TRUE(read_trace(contents_of(path_of_recording(name)), t, why)) << why;
   EXPECT_FALSE(t.touches.empty()) << name;
   return t;
 }

@@ -70,6 +70,14 @@ bool read_trace(const std::string& text, trace& result, std::string& why) {
   return true;
 }
 
+std::string path_of_recording(const std::string& name) {
+  std::string path = GM_TRACES;
+  path += '/';
+  path += name;
+  path += ".trace";
+  return path;
+}
+
 std::string contents_of(const std::string& path) {
   std::ifstream in(path);
   std::ostringstream out;

@@ -39,6 +39,8 @@ struct trace {
 std::string text_of(const trace&);
 // False: why says the line and what is wrong with it.
 bool read_trace(const std::string& text, trace& result, std::string& why);
+// Where the recording of this name lies in the repository.
+std::string path_of_recording(const std::string& name);
 // "" where there is no such file.
 std::string contents_of(const std::string& path);
 

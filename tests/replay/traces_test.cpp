@@ -51,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(kernels, recorded_traces, testing::ValuesIn(recordings)
                          [](const auto& which) { return std::string(which.param.name); });
 
 TEST_P(recorded_traces, are_what_the_kernel_does) {
-  const std::string path = std::string(GM_TRACES) + "/" + GetParam().name + ".trace";
+  const std::string path = path_of_recording(GetParam().name);
   const std::string made = text_of(GetParam().make());
   if (std::getenv("GM_TEST_WRITE_TRACES") != nullptr) std::ofstream(path) << made;
   EXPECT_TRUE(contents_of(path) == made) << path << " is not what recordings.cpp records now";
