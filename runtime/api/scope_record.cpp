@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <new>
+#include <thread>
 
 #include "base/check.h"
 #include "base/inject.h"
@@ -19,6 +20,8 @@ namespace gm {
 namespace {
 
 constexpr unsigned retry_after_us = 100;
+// For the device's answer, which takes some microseconds, before sleeping between looks.
+constexpr unsigned looks_awake = 1000;
 
 }  // namespace
 
@@ -413,14 +416,25 @@ status scope_record::begin_demand() {
   demand_ = faults;
   device::fence ready;
   status s = map.prepare_kernels(demand_number_, ready);
-  const device::backend_table& api = *device().api;
-  if (s == status::ok && request_.stream == nullptr) {
-    api.fence_wait(ready);
-  } else if (s == status::ok) {
-    s = device::check_device(api, api.stream_wait(request_.stream->handle, ready), "waiting for an access map");
-  }
+  // From here on the device is asked whether it still answers.
   if (s == status::ok) demand_->begin_scope(demand_number_, request_.ranges, lease_.stream, {demand_failed, this});
+  const device::backend_table& api = *device().api;
+  if (s == status::ok && request_.stream == nullptr)
+    s = wait_for_map(ready);
+  else if (s == status::ok)
+    s = device::check_device(api, api.stream_wait(request_.stream->handle, ready), "waiting for an access map");
   return s;  // undo() ends it
+}
+
+status scope_record::wait_for_map(const device::fence& ready) const {
+  for (unsigned looks = 0; !device().api->fence_done(ready); ++looks) {
+    if (const int why = demand_failed_.load(); why != GM_OK) return fail(static_cast<status>(why), "%s", demand_words_);
+    if (looks < looks_awake)
+      std::this_thread::yield();
+    else
+      usleep(retry_after_us);
+  }
+  return status::ok;
 }
 
 void scope_record::end_demand() {

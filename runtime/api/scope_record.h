@@ -111,6 +111,7 @@ class scope_record {
   bool own_in_stream_order();
   status order_stream(const lease_order&);
   status begin_demand();
+  status wait_for_map(const device::fence& ready) const;
   void end_demand();
   static void demand_failed(void* self, status, const char* why);
   void wait_for_moves();

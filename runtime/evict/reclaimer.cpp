@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <new>
+#include <span>
 
 #include "evict/room.h"
 #include "migrate/access_map.h"
@@ -28,19 +29,13 @@ std::uint32_t reclaimer::no_more_than_to_come(std::uint32_t frames) const {
   byte_range ranges[most_ranges];
   const std::size_t count = vm_.leases.ranges_on_demand(device_.node, ranges);
   if (count > most_ranges) return frames;
-  // Scopes that follow each other have the same memory: each block counts once.
-  std::sort(ranges, ranges + count, [](const byte_range& a, const byte_range& b) { return a.begin < b.begin; });
-  const auto each_block = [&](auto&& look) {
-    std::uint64_t next = 0;
-    for (std::size_t i = 0; i < count; ++i)
-      for (next = std::max(next, block_of(ranges[i].begin).value); offset_of(block_index{next}) < ranges[i].end; ++next)
-        if (!look(block_index{next})) return;
-  };
+  const std::span<byte_range> all(ranges, count);
+  const std::uint64_t clearly = std::uint64_t{device_.pool.capacity()} + frames;
   std::uint64_t blocks = 0;
+  each_block_of(all, [&](block_index) { return ++blocks < clearly; });
+  if (blocks >= clearly) return frames;
   std::uint32_t to_come = 0;
-  each_block([&](block_index) { return ++blocks < std::uint64_t{device_.pool.capacity()} + frames; });
-  if (blocks >= std::uint64_t{device_.pool.capacity()} + frames) return frames;
-  each_block([&](block_index index) {
+  each_block_of(all, [&](block_index index) {
     block& b = vm_.table.at(index);
     block_guard guard(b.lock);
     const node_pages& here = b.node(device_.node);
@@ -111,8 +106,9 @@ bool reclaimer::is_marked(block_index index) const {
   return found == owners_.end() || *found != index || marked_[static_cast<std::size_t>(found - owners_.begin())] != 0;
 }
 
-// Puts so many frames where eviction takes from first.
+// So many frames are to stand where eviction takes from first.
 void reclaimer::choose_victims(std::uint32_t frames) {
+  frames -= std::min(frames, device_.pool.to_go_next());
   while (frames != 0 && device_.pool.choose_idle()) --frames;
   if (frames == 0 || !read_marks()) return;
   const access_map* map = vm_.map(device_.node);

@@ -203,6 +203,7 @@ bool strike_and_release_block(vm_object& vm, device_node& device, block_index in
     if (!strike_block_locked(vm, device, index, b)) return false;
     vm.own_work.fetch_add(1);
     address = take_frame_locked(vm, device.node, index, b, frame);
+    if (access_map* map = vm.map(device.node); map != nullptr) map->evicted_locked(index);
   }
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);
   device.pool.give_back(frame);

@@ -14,7 +14,6 @@
 #include "migrate/host_pages.h"
 #include "migrate/remapping.h"
 #include "platform/clock.h"
-#include "policy/victim_order.h"
 
 namespace gm {
 namespace {
@@ -263,31 +262,25 @@ bool device_faults::serve() {
   return progress;
 }
 
-// Pages of the range that are being brought or shown; the first of them.
-std::uint32_t device_faults::pages_under_way(byte_range range, page_index& first) const {
-  std::uint32_t count = 0;
-  for (block_index index = block_of(range.begin); offset_of(index) < range.end; ++index) {
-    const block* b = vm_.table.find(index);
-    const page_mask busy = b == nullptr ? no_pages : b->busy.load(std::memory_order_relaxed);
-    const page_mask waiting = busy & pages_touched(range, index);
-    if (waiting != no_pages && count == 0)
-      first = {first_page(index).value + static_cast<unsigned>(std::countr_zero(waiting))};
-    count += count_pages(waiting);
-  }
-  return count;
-}
-
 void device_faults::report_silence(std::uint64_t now) {
-  byte_range ranges[GM_MAP_SCOPES];
-  const std::size_t count = std::min(vm_.leases.ranges_on_demand(device_.node, ranges), std::size(ranges));
   std::uint64_t pages = waiting_.size();
   page_index first{waiting_.empty() ? 0 : waiting_[0].page};
-  for (std::size_t i = 0; i < count; ++i) {
-    page_index first_here{};
-    const std::uint32_t here = pages_under_way(ranges[i], first_here);
-    if (pages == 0 && here != 0) first = first_here;
-    pages += here;
-  }
+  // Those that are being brought or shown.
+  byte_range ranges[GM_MAP_SCOPES];
+  const std::size_t count = std::min(vm_.leases.ranges_on_demand(device_.node, ranges), std::size(ranges));
+  each_block_of({ranges, count}, [&](block_index index) {
+    const block* b = vm_.table.find(index);
+    page_mask busy = b == nullptr ? no_pages : b->busy.load(std::memory_order_relaxed);
+    if (busy != no_pages) busy &= vm_.leases.on_demand(device_.node, index);
+    for (; busy != no_pages; busy &= busy - 1) {
+      const page_index page{first_page(index).value + static_cast<unsigned>(std::countr_zero(busy))};
+      const auto at = std::lower_bound(waiting_.begin(), waiting_.end(), page.value,
+                                       [](const posted_page& r, std::uint64_t value) { return r.page < value; });
+      if (at != waiting_.end() && at->page == page.value) continue;
+      if (pages++ == 0) first = page;
+    }
+    return true;
+  });
   char why[256];
   const double seconds = static_cast<double>(answers_.silent_for_ns(now)) * 1e-9;
   if (pages != 0)
@@ -479,7 +472,8 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                      .first = range.begin,
                      .last = range.end,
                      .block = {},
-                     .told = vm_.advices.at(page)};
+                     .told = vm_.advices.at(page),
+                     .comes_back = false};
   {
     block_guard guard(b.lock);
     const page_mask own = pages_touched({offset_of(range.begin), offset_of(range.end)}, index);
@@ -487,6 +481,8 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                    .requested = wanted.pages & own,
                    .allocated = own & b.allocated,
                    .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
+    if (!b.node(device_.node).has_frame())
+      fault.comes_back = returning_.comes_back(map_.evictions_since_locked(index), device_.pool.capacity());
     fault.to_write = wanted.to_write & own;
     fault.writable = map_.at(index).writable & own;
   }
@@ -495,7 +491,7 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
   ahead_ = plan_fault(streams_, fault);
   streamed_ = ahead_.streamed;
   wanted.along_to_write = ahead_.to_write;
-  reclaimer_.streams_use(frames_in_use(streams_, most_units_ahead));
+  reclaimer_.streams_use(frames_in_use(streams_, device_.pool.capacity()));
   if (ahead_.count != 0 && ahead_.entries[0].block == index) wanted.along = ahead_.entries[0].pages;
 }
 

@@ -99,7 +99,6 @@ class device_faults {
   page_mask unneeded_elsewhere_locked(block_index, const block&, page_mask, bool to_write) const;
   void give_up_stuck(std::uint64_t now);
   void report_silence(std::uint64_t now);
-  std::uint32_t pages_under_way(byte_range, page_index& first) const;
   void give_up_on(std::uint64_t scopes, status, const char* why);
   void give_up_pages(block_index, page_mask, status, const char* what);
   static void entries_failed(void* self, const remapping&, status);
@@ -118,7 +117,8 @@ class device_faults {
   thread thread_;
   device_streams streams_{};  // of the thread alone, as is the plan
   bool streamed_ = false;     // what is being served looks as if used once
-  bring_plan ahead_{};        // what to bring before it is asked for, from the second entry on
+  returning_data returning_;
+  bring_plan ahead_{};  // what to bring before it is asked for, from the second entry on
   event work_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> asleep_{true};

@@ -105,10 +105,10 @@ void frame_pool::used_on_demand(frame_index frame, bool streamed) {
   lock_guard guard(lock_);
   slot& s = slots_[frame];
   if (s.owner == no_block || (s.list != normal_list && !s.chosen)) return;
-  const bool was_chosen = s.chosen;
+  const std::uint8_t looks = s.looks;
   remove_locked(frame);
   append_locked(frame, streamed ? streamed_list : probation_list);
-  if (was_chosen) s.looks = 1;
+  s.looks = looks;
 }
 
 frame_counts frame_pool::on_demand() const {
@@ -161,6 +161,14 @@ void frame_pool::choose(const frame_at_place& there) {
   remove_locked(there.frame);
   append_locked(there.frame, cold_list);
   slots_[there.frame].chosen = true;
+  slots_[there.frame].looks = 1;
+}
+
+std::uint32_t frame_pool::to_go_next() const {
+  lock_guard guard(lock_);
+  std::uint32_t count = 0;
+  for (frame_index f = lists_[cold_list].oldest; f != no_frame; f = slots_[f].next) count += slots_[f].chosen ? 1 : 0;
+  return count;
 }
 
 bool frame_pool::choose_idle() {
@@ -170,6 +178,7 @@ bool frame_pool::choose_idle() {
   remove_locked(frame);
   append_locked(frame, cold_list);
   slots_[frame].chosen = true;
+  slots_[frame].looks = 1;
   return true;
 }
 
@@ -180,7 +189,8 @@ void frame_pool::make_cold(frame_index frame) {
   list& to = lists_[cold_list];
   slot& s = slots_[frame];
   s.list = cold_list;
-  s.chosen = false;
+  s.chosen = true;
+  s.looks = 0;
   ++sizes_[cold_list];
   s.next = to.oldest;
   s.previous = no_frame;

@@ -6,11 +6,11 @@
 // A used frame stands in one of six lists, each from the least to the most recently used: three by advice
 // (victim_class), three for frames whose pages kernels fetch on demand (frame_list). Eviction takes from the cold list
 // first, then from those on demand, then from the normal one and the kept one. What is to go next of the others is
-// chosen by policy, and then stands in the cold list; used again on demand, it goes back. A frame is a slot of the
-// budget: which bytes of the device it is, the backend knows (backend.h, pieces). The frames of one piece were made
-// together and are evicted together; with a window a piece is one frame. take() never evicts: it says no, and the
-// caller, who holds no block lock, makes room and tries again. Locking: rank frames; held for a few instructions.
-// Nothing here calls a device.
+// chosen by policy, and then stands in the cold list, as does a frame that holds nothing; used again, it goes back. A
+// frame is a slot of the budget: which bytes of the device it is, the backend knows (backend.h, pieces). The frames of
+// one piece were made together and are evicted together; with a window a piece is one frame. take() never evicts: it
+// says no, and the caller, who holds no block lock, makes room and tries again. Locking: rank frames; held for a few
+// instructions. Nothing here calls a device.
 #pragma once
 
 #include <atomic>
@@ -78,7 +78,7 @@ class frame_pool {
   void touch(frame_index, victim_class);
   // As touch for many, with one lock.
   void touch(const frame_index* frames, const victim_class* classes, std::size_t count);
-  // Next to be evicted: its block holds nothing here any more, or was advised cold.
+  // Next to be evicted, until it is used again: its block holds nothing here any more, or was advised cold.
   void make_cold(frame_index);
 
   // ---- Frames used on demand, each a piece of its own
@@ -93,6 +93,8 @@ class frame_pool {
   void looked_at(const frame_at_place&);
   void move_to(const frame_at_place&, frame_list, std::uint32_t looks);
   void choose(const frame_at_place&);
+  // How many are to go next: chosen, or made cold, and not used since.
+  std::uint32_t to_go_next() const;
   // The normal frame that has not been used for as long as it takes to fill the whole pool anew is to go next. False:
   // there is none.
   bool choose_idle();
@@ -115,7 +117,7 @@ class frame_pool {
     std::uint32_t used = 0;  // when: the pool's clock, which counts uses
     std::uint8_t list = 0;
     std::uint8_t looks = 0;
-    bool chosen = false;  // stands in the cold list because policy chose it
+    bool chosen = false;  // stands in the cold list until it is used again, whatever its advice
   };
   struct list {
     frame_index oldest = no_frame;

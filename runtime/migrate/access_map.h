@@ -13,6 +13,7 @@
 // Locking: what is of a block is guarded by its lock; the rest is atomic or constant. Units: pages.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -21,6 +22,7 @@
 #include "base/counters.h"
 #include "base/status.h"
 #include "gmem/access_map.h"
+#include "policy/victim_order.h"
 #include "vm/vm_object.h"
 
 namespace gm {
@@ -46,6 +48,7 @@ class access_map {
     std::uint32_t generation;      // of the word written last
     std::uint32_t place_plus_one;  // of the frame's first page in the pool; 0: not asked for yet
     std::uint64_t hold_until_ns;   // others come first until then: kernels' requests wait
+    std::uint32_t evicted;         // which eviction of the device took its frame, counted from 1; 0: none yet
   };
 
   access_map(vm_object& vm, device_node& device);
@@ -99,6 +102,17 @@ class access_map {
   // served, is asked for again.
   void renew_locked(block_index, page_mask pages) const;
 
+  // ---- What comes back
+  // The block's frame was evicted.
+  void evicted_locked(block_index index) {
+    at(index).evicted = std::max<std::uint32_t>(evictions_.fetch_add(1, std::memory_order_relaxed) + 1, 1);
+  }
+  // Frames evicted since; returning_data::never where it had none.
+  std::uint32_t evictions_since_locked(block_index index) const {
+    const std::uint32_t when = at(index).evicted;
+    return when == 0 ? returning_data::never : evictions_.load(std::memory_order_relaxed) - when;
+  }
+
   // ---- The ring
   // Calls each(request) for the requests that have come, at most that many. One thread. Returns how many.
   template <typename F>
@@ -145,6 +159,7 @@ class access_map {
   std::unique_ptr<std::atomic<std::uint64_t>[]> stale_blocks_;  // one bit a block
   std::uint64_t stale_words_ = 0;
   std::unique_ptr<remapping[]> remappings_;
+  std::atomic<std::uint32_t> evictions_{0};
   std::atomic<std::uint64_t> free_remappings_{~std::uint64_t{0}};
   std::atomic<std::uint64_t> scopes_{~std::uint64_t{0}};  // one bit a number that is free
   mutable mutex<lock_rank::access_map> flushing_;  // flushes are queued in the order in which they took what was stale

@@ -8,6 +8,8 @@ namespace {
 
 // Single pages to bring ahead for each block that there is room for: steps are short, mostly.
 constexpr std::uint32_t single_pages_a_block = 4;
+// A walk through a block is first seen in the first or the last so many pages of it.
+constexpr unsigned edge_pages = pages_per_block / 4;
 
 // The allocation's pages in the block.
 page_mask pages_in(const device_fault& fault, block_index block) {
@@ -36,15 +38,9 @@ void add(bring_plan& plan, block_index block, page_mask pages) {
 
 bool is_neighbour(std::int64_t step) { return step == 1 || step == -1; }
 
-// Whether the pages asked for are where a walk with that step comes into a block.
-bool comes_in(page_mask asked, std::int64_t step) {
-  constexpr unsigned edge = pages_per_block / 4;
-  return (asked & (step > 0 ? pages_between(0, edge) : pages_between(pages_per_block - edge, pages_per_block))) != 0;
-}
-
 // A walk by single pages. Steps of whole blocks may be those of a walk whose blocks were all brought.
 bool strides(const ahead_answer& pages, const ahead_answer& blocks) {
-  return pages.count != 0 && !is_neighbour(pages.step) && (pages.step % pages_per_block != 0 || blocks.count == 0);
+  return pages.count != 0 && !is_neighbour(pages.step) && (pages.step % pages_per_block != 0 || !blocks.walking);
 }
 
 // How the faults go on, as far as it can be told.
@@ -57,20 +53,24 @@ struct way {
 
 way way_of(device_streams& streams, const device_fault& fault) {
   const page_mask asked = fault.block.requested & fault.block.allocated;
-  const ahead_question blocks = question_of(fault, pages_per_block);
+  ahead_question blocks = question_of(fault, pages_per_block);
+  blocks.touch.at_begin = (asked & pages_between(0, edge_pages)) != no_pages;
+  blocks.touch.at_end = (asked & pages_between(pages_per_block - edge_pages, pages_per_block)) != no_pages;
   const ahead_question pages = question_of(fault, 1);
   way w{.walk = next_ahead(streams.blocks, blocks.touch), .steps = {}};
-  if (count_pages(asked) == 1) w.steps = next_ahead(streams.pages, pages.touch);
-  const bool advised = fault.told.pattern == access_pattern::sequential;
+  // Next to a page that is there it is no step by single pages, but what density has left away.
+  const bool steps = count_pages(asked) == 1 && ((asked << 1 | asked >> 1) & fault.block.present) == no_pages;
+  if (steps) w.steps = next_ahead(streams.pages, pages.touch);
   const bool by_pages = strides(w.steps, w.walk);
   // Neighbours are density's, and what is touched in blocks further on than the next is not known.
   if (!by_pages) w.steps.count = 0;
-  if (by_pages || !is_neighbour(w.walk.step) || (!advised && !comes_in(asked, w.walk.step))) w.walk.count = 0;
+  if (by_pages || !is_neighbour(w.walk.step)) w.walk.count = 0, w.walk.walking = false;
+  w.walk.streamed = w.walk.streamed || fault.comes_back;
   w.walk = the_policy().ahead(blocks, w.walk);
   w.steps = the_policy().ahead(pages, w.steps);
   w.alone = by_pages;
   const block_index last{block_of(fault.page).value - static_cast<std::uint64_t>(w.walk.step)};
-  w.writes = w.walk.count != 0 && streams.written.contains(last);
+  w.writes = w.walk.walking && streams.written.contains(last);
   return w;
 }
 
@@ -88,7 +88,7 @@ pages_question question_of(const device_fault& fault) {
 page_mask pages_to_bring(const device_fault& fault, const way& w) {
   const pages_question q = question_of(fault);
   const bool alone = w.alone || fault.told.pattern == access_pattern::random;
-  return the_policy().pages(q, w.walk.count != 0 ? q.legal : alone ? q.requested : dense_pages(fault.block));
+  return the_policy().pages(q, w.walk.walking ? q.legal : alone ? q.requested : dense_pages(fault.block));
 }
 
 page_mask pages_to_write(const device_fault& fault, const way& w) {
@@ -133,12 +133,13 @@ bring_plan plan_fault(device_streams& streams, const device_fault& fault) {
   return plan;
 }
 
-std::uint32_t frames_in_use(const device_streams& streams, std::uint32_t most_a_stream) {
+std::uint32_t frames_in_use(const device_streams& streams, std::uint32_t frames) {
   constexpr std::uint32_t recent_faults = 32;
-  std::uint32_t frames = 0;
+  const std::uint32_t most_a_stream = 1 + std::min(most_units_ahead, frames / 8);
+  std::uint32_t in_use = 0;
   for (const ahead_stream& s : streams.blocks.streams)
-    if (s.used != 0 && streams.blocks.now - s.used < recent_faults) frames += std::min(s.ahead + 1, most_a_stream);
-  return frames;
+    if (s.used != 0 && streams.blocks.now - s.used < recent_faults) in_use += std::min(s.ahead + 1, most_a_stream);
+  return std::min(in_use, frames * 5 / 8);
 }
 
 }  // namespace gm

@@ -52,6 +52,7 @@ struct device_fault {
   page_index last;
   block_fill block;  // masks of the fault's block; allocated is the allocation's part of it
   advice told = {};
+  bool comes_back = false;                             // the block has no frame, and is one of those of returning_data
   std::uint32_t most_blocks_ahead = most_units_ahead;  // there is room for
 };
 
@@ -70,7 +71,8 @@ struct bring_plan {
 
 bring_plan plan_fault(device_streams&, const device_fault&);
 
-// How many frames streams are in now or have had brought ahead, at most so many each: for frame_counts::in_use.
-std::uint32_t frames_in_use(const device_streams&, std::uint32_t most_a_stream);
+// How many frames streams are in now or have had brought ahead, of so many: for frame_counts::in_use. Where streams are
+// many and frames few, not more than a share of those: what is left has to be able to stay.
+std::uint32_t frames_in_use(const device_streams&, std::uint32_t frames);
 
 }  // namespace gm

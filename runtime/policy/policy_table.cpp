@@ -148,7 +148,9 @@ ahead_answer policy_table::ahead(const ahead_question& q, ahead_answer built_in)
     gm_policy_ahead answer{built_in.step, built_in.count, built_in.streamed};
     table.read_ahead(table.context, &touch, &answer);
     const std::uint32_t count = std::min(answer.count, most_units_ahead_of_policy);
-    built_in = {answer.step, units_inside(q.touch, answer.step, count), answer.streamed != 0};
+    const bool as_it_was = answer.step == built_in.step && answer.count == built_in.count;
+    built_in = {answer.step, units_inside(q.touch, answer.step, count), answer.streamed != 0,
+                as_it_was ? built_in.walking : count != 0};
   });
   return built_in;
 }

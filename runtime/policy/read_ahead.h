@@ -31,11 +31,19 @@ struct ahead_stream {
   std::uint32_t ahead = 0;       // units that were brought ahead of last
   std::uint32_t steps = 0;       // seen in this direction, up to a few
   std::uint32_t used = 0;        // when, in faults; 0: an unused stream
+  std::uint32_t lone_since = 0;  // touches of the allocation that were no stream's, since
 };
 
 struct ahead_table {
   static constexpr unsigned count = 16;
+  static constexpr unsigned lone_count = 16;
+  struct lone_touch {
+    std::uint64_t allocation;
+    std::uint64_t unit;
+    bool is_one;
+  };
   ahead_stream streams[count] = {};
+  lone_touch lone[lone_count] = {};  // the last touches that were no stream's, the last first
   std::uint32_t now = 0;
 };
 
@@ -45,6 +53,8 @@ struct ahead_touch {
   std::uint64_t last;
   access_pattern pattern = access_pattern::unknown;
   std::uint32_t most = most_units_ahead;  // that can be brought ahead now: what room there is
+  bool at_begin = true;                   // where a walk upwards comes into the unit
+  bool at_end = true;                     // ... downwards
 };
 
 // To bring: units unit + step, unit + 2 * step .., count of them, all inside the allocation.
@@ -52,6 +62,7 @@ struct ahead_answer {
   std::int64_t step = 0;
   std::uint32_t count = 0;
   bool streamed = false;
+  bool walking = false;  // the stream is believed, also where there is nothing to bring or no room
   bool operator==(const ahead_answer&) const = default;
 };
 

@@ -9,10 +9,21 @@ constexpr std::uint32_t looks_at_kept = 3;
 // One look of so many is where the hand is in the streamed list.
 constexpr std::uint32_t looks_a_hand = 8;
 
+// A block was here not long ago when since then so many times what there is of frames was evicted, or less.
+constexpr std::uint32_t evictions_remembered = 3;
+// Nearly all, in 256ths.
+constexpr std::uint32_t share_of_loops = 230;
+
 // Most frames in protected_, of so many that are not streamed.
 constexpr std::uint32_t most_protected(std::uint32_t frames) { return frames - frames / 8; }
 
 }  // namespace
+
+bool returning_data::comes_back(std::uint32_t evicted, std::uint32_t frames) {
+  const bool was_here = evicted != never && evicted / evictions_remembered <= frames;
+  share_ = share_ - share_ / 8 + (was_here ? 32 : 0);
+  return was_here && share_ > share_of_loops;
+}
 
 verdict judge_frame(const frame_look& f) {
   if (f.list == frame_list::protected_)

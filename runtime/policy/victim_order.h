@@ -6,17 +6,19 @@
 //
 //   new --> probation --used again after a look--> protected_ --not used: demoted--> probation
 //   new, in a stream --> streamed --used again after a look--> protected_
+//   new, but evicted not long ago, as nearly all that comes of late --> streamed
 //
 // A look clears the accessed mark of a frame. In probation and protected_ the oldest frame is looked at. Its first look
 // in probation finds the mark of the very use that brought it, which says nothing: it is looked at again. So what is
 // used once passes through, what is used again stays, and a scan cannot flush what is hot.
 // Of streamed data the newest that is used already goes, just behind the stream's head: if the stream comes by again,
 // that is the last to be wanted, and a part of what does not fit stays where it is instead of all of it being brought
-// each time. Each eighth look is at the next frame of a round through the list, so that what no stream comes back to
-// goes in the end.
-// Ideas: segmented LRU (Karedla, Love and Wherry, 1994), second chance (CLOCK; Corbato, 1968), most recently used first
-// for loops (Chou and DeWitt, 1985).
-// Pure functions: no state, no clocks, no locks.
+// each time. So it is with data that comes back soon after it was evicted, in whatever order it is gone through, as
+// long as nearly all that comes has been there before: an order by age evicts just what is wanted next. Each eighth
+// look is at the next frame of a round through the list, so that what no stream comes back to goes in the end. Ideas:
+// segmented LRU (Karedla, Love and Wherry, 1994), second chance (CLOCK; Corbato, 1968), most recently used first for
+// loops (Chou and DeWitt, 1985), insertion where it goes first when the order by age fails (Qureshi et al., 2007). Pure
+// functions: no clocks, no locks; what there is of state is the caller's.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +39,18 @@ inline victim_class victim_class_of(const advice& a, unsigned device) {
 constexpr frame_list list_of_new_frame(bool streamed) {
   return streamed ? frame_list::streamed : frame_list::probation;
 }
+
+// How much of what gets frames has lost one a short while ago. One a device; guarded by the caller's lock.
+class returning_data {
+ public:
+  static constexpr std::uint32_t never = ~std::uint32_t{0};
+  // A block gets a frame; evicted: how many frames were evicted since its last one was, or never. True: it comes back,
+  // as does nearly everything of late.
+  bool comes_back(std::uint32_t evicted, std::uint32_t frames);
+
+ private:
+  std::uint32_t share_ = 0;  // of what came lately, in 256ths
+};
 
 // What is known of a frame that is looked at.
 struct frame_look {

@@ -21,6 +21,7 @@
 // where any are. Locking: rank leases, held while the active leases are walked (there are as many as scopes in flight).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -159,5 +160,15 @@ class lease_table {
   std::size_t parked_ = 0;  // leases with owner_parked_on
   event changes_;
 };
+
+// Sorts the ranges, and calls look(block_index) for each block that they touch, once and in order, until it is false.
+template <class F>
+void each_block_of(std::span<byte_range> ranges, F&& look) {
+  std::sort(ranges.begin(), ranges.end(), [](const byte_range& a, const byte_range& b) { return a.begin < b.begin; });
+  block_index next{0};
+  for (const byte_range& range : ranges)
+    for (next = std::max(next, block_of(range.begin)); offset_of(next) < range.end; ++next)
+      if (!look(next)) return;
+}
 
 }  // namespace gm

@@ -69,6 +69,24 @@ class judged_frames : public frame_cache {
   std::uint32_t turn_ = 0;
 };
 
+// Which blocks were evicted when, for the runtime's question whether they come back.
+class evicted_blocks {
+ public:
+  explicit evicted_blocks(std::size_t frames) : frames_(static_cast<std::uint32_t>(frames)) {}
+  void add(std::uint64_t block) { when_[block] = ++evictions_; }
+  // The block gets a frame.
+  bool comes_back(std::uint64_t block) {
+    const auto found = when_.find(block);
+    return returning_.comes_back(found == when_.end() ? returning_data::never : evictions_ - found->second, frames_);
+  }
+
+ private:
+  std::uint32_t frames_;
+  std::uint32_t evictions_ = 0;
+  std::unordered_map<std::uint64_t, std::uint32_t> when_;
+  returning_data returning_;
+};
+
 // Misses of the best order there is, which knows the future (Belady's): who is wanted again last goes first.
 std::uint64_t fewest_misses(const std::vector<std::uint64_t>& blocks, std::size_t capacity);
 

@@ -24,11 +24,12 @@ using accesses = std::vector<access>;
 
 double hit_rate(frame_cache& cache, const accesses& all) {
   std::uint64_t hits = 0;
+  evicted_blocks evicted(cache.capacity());
   for (const access& a : all) {
     if (cache.holds(a.block))
       ++hits;
-    else
-      (void)cache.bring(a.block, a.streamed);
+    else if (const auto victim = cache.bring(a.block, evicted.comes_back(a.block) || a.streamed); victim.has_value())
+      evicted.add(*victim);
     cache.use(a.block);
   }
   return static_cast<double>(hits) / static_cast<double>(all.size());

@@ -16,7 +16,7 @@ struct resident_block {
 
 class node {
  public:
-  node(const trace& t, const replay_policy& policy, std::size_t frames) : trace_(t), policy_(policy) {
+  node(const trace& t, const replay_policy& policy, std::size_t frames) : trace_(t), policy_(policy), evicted_(frames) {
     if (policy.order == eviction_order::judged)
       cache_ = std::make_unique<judged_frames>(frames);
     else
@@ -33,7 +33,10 @@ class node {
   }
 
   replay_counts finish() {
-    for (const auto& [index, b] : blocks_) counts_.pages_wasted += count_pages(b.present & ~b.touched);
+    for (const auto& [index, b] : blocks_) {
+      counts_.pages_wasted += count_pages(b.present & ~b.touched);
+      counts_.pages_written += count_pages(b.writable);  // when the CPU wants them
+    }
     return counts_;
   }
 
@@ -47,7 +50,8 @@ class node {
     if (policy_.brings_ahead) plan = plan_of(t, block, page);
     const unsigned most = 1 + most_ahead();
     const unsigned count = std::min(plan.count, most);
-    if (auto* judged = dynamic_cast<judged_frames*>(cache_.get())) judged->set_in_use(frames_in_use(streams_, most));
+    if (auto* judged = dynamic_cast<judged_frames*>(cache_.get()))
+      judged->set_in_use(frames_in_use(streams_, static_cast<std::uint32_t>(cache_->capacity())));
     for (unsigned i = count; i-- > 0;) {
       const page_mask write = i == 0 ? plan.to_write : plan.ahead_to_write ? plan.entries[i].pages : no_pages;
       bring(plan.entries[i], write, plan.streamed);
@@ -70,6 +74,7 @@ class node {
                                            .requested = page,
                                            .allocated = pages_touched(bytes, block),
                                            .elsewhere = all_pages},
+                                 .comes_back = !cache_->holds(block.value) && evicted_.comes_back(block.value),
                                  .most_blocks_ahead = most_ahead()});
   }
 
@@ -89,11 +94,13 @@ class node {
     counts_.pages_wasted += count_pages(b.present & ~b.touched);
     counts_.pages_written += count_pages(b.writable);
     blocks_.erase(victim);
+    evicted_.add(victim);
   }
 
   const trace& trace_;
   replay_policy policy_;
   std::unique_ptr<frame_cache> cache_;
+  evicted_blocks evicted_;
   device_streams streams_;
   std::unordered_map<std::uint64_t, resident_block> blocks_;
   replay_counts counts_;

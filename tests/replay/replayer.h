@@ -23,7 +23,7 @@ struct replay_counts {
   std::uint64_t pages_moved = 0;    // to the node
   std::uint64_t pages_wasted = 0;   // brought and never touched before they went, or before the end
   std::uint64_t evictions = 0;      // frames
-  std::uint64_t pages_written = 0;  // taken home by evictions: all that were given to write
+  std::uint64_t pages_written = 0;  // taken home, by evictions or at the end: all that were given to write
 };
 
 std::string text_of(const replay_counts&);

@@ -2,6 +2,7 @@
 // On-demand scopes beside everything else of the interface.
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -380,6 +381,21 @@ TEST_F(without_maps, a_range_on_demand_is_declared_instead) {
   EXPECT_EQ(x[0], 2u);
   EXPECT_EQ(x[1], 4u);
   EXPECT_EQ(x[page_words], 3u);
+}
+
+// Each transfer takes a second, and the device is given less to answer.
+TEST_F(on_demand_test, a_scope_without_a_stream_does_not_wait_for_a_silent_device) {
+  gm_options slow = small_options();
+  slow.sim_latency_ns = 1'000'000'000;
+  start(slow);
+  word* x = make_words(page_words);
+  x[3] = 4;
+  device_faults* faults = nullptr;
+  ASSERT_EQ(running()->demand_on(1, faults), status::ok) << gm_last_error();
+  faults->answers().within_ns = 300'000'000;
+  EXPECT_EQ(try_begin(nullptr, x, page, demand_reads), GM_ERROR_DEVICE);
+  EXPECT_NE(std::string(gm_last_error()).find("has not answered"), std::string::npos) << gm_last_error();
+  EXPECT_EQ(x[3], 4u);
 }
 
 // ---- The life of the runtime ----

@@ -115,6 +115,15 @@ TEST_F(silent_device, is_reported_with_the_pages_that_wait) {
   EXPECT_NE(words_.find(address), std::string::npos) << words_;
 }
 
+TEST_F(silent_device, is_reported_with_each_page_once) {
+  fake(1).hold = true;
+  post(3, false);
+  ASSERT_TRUE(soon([&] { return fake(1).held_on(fake(1).to_device()) != 0; }));
+  post(3, true);  // waits until the page that is on its way has come
+  ASSERT_TRUE(soon([&] { return why_ != GM_OK; }));
+  EXPECT_NE(words_.find(": 1 pages"), std::string::npos) << words_;
+}
+
 TEST_F(silent_device, is_served_on_when_it_answers_late) {
   fake(1).hold = true;
   post(3, false);

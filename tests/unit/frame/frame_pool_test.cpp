@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "frame/frame_pool.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,36 +8,17 @@
 #include <thread>
 #include <vector>
 
+#include "unit/frame/frames.h"
 #include "unit/seeded.h"
 
 namespace gm {
 namespace {
 
-constexpr auto cold = victim_class::cold;
-constexpr auto normal = victim_class::normal;
-constexpr auto kept = victim_class::kept;
-
-class frames : public testing::Test {
- protected:
-  void SetUp() override { ASSERT_EQ(pool.create(8), status::ok); }
-  void TearDown() override { EXPECT_TRUE(pool.validate()) << "F1, F2"; }
-
-  frame_index take(std::uint64_t block, victim_class which = normal) {
-    frame_index frame = no_frame;
-    EXPECT_TRUE(pool.take({{block}, 1}, which, &frame));
-    return frame;
-  }
-  // First blocks of the pieces in the order of eviction.
-  std::vector<std::uint64_t> order(std::size_t most = 64, std::size_t skip = 0) const {
-    piece pieces[64];
-    std::vector<std::uint64_t> blocks;
-    for (std::size_t i = 0, count = pool.victims(pieces, most, skip); i < count; ++i)
-      blocks.push_back(pieces[i].first.value);
-    return blocks;
-  }
-  frame_pool pool;
-};
-using blocks = std::vector<std::uint64_t>;
+using test::blocks;
+using test::cold;
+using test::frames;
+using test::kept;
+using test::normal;
 
 TEST_F(frames, all_are_free_at_first) {
   EXPECT_EQ(pool.capacity(), 8U);

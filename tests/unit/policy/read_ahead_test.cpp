@@ -35,12 +35,12 @@ TEST_F(reading_ahead, goes_on_where_what_was_brought_has_ended) {
 
 TEST_F(reading_ahead, backwards) {
   EXPECT_EQ(counts({50, 49, 48, 47}), (numbers{0, 1, 2, 4}));
-  EXPECT_EQ(touch(46), (ahead_answer{-1, 8, true}));
+  EXPECT_EQ(touch(46), (ahead_answer{-1, 8, true, true}));
 }
 
 TEST_F(reading_ahead, by_a_step_that_was_seen_twice) {
   EXPECT_EQ(counts({100, 107, 114, 121}), (numbers{0, 0, 1, 2}));
-  EXPECT_EQ(touch(128), (ahead_answer{7, 4, true}));
+  EXPECT_EQ(touch(128), (ahead_answer{7, 4, true, true}));
   EXPECT_EQ(counts({1000, 995, 990, 985}), (numbers{0, 0, 1, 2})) << "backwards";
 }
 
@@ -59,7 +59,7 @@ TEST_F(reading_ahead, stays_in_the_allocation) {
   EXPECT_EQ(touch(9998).count, 1U);
   EXPECT_EQ(touch(9999).count, 0U);
   for (const std::uint64_t unit : {20, 15, 10}) (void)touch(unit);
-  EXPECT_EQ(touch(5), (ahead_answer{-5, 1, false}));
+  EXPECT_EQ(touch(5), (ahead_answer{-5, 1, false, true}));
 }
 
 TEST_F(reading_ahead, late_faults_of_what_was_passed_change_nothing) {
@@ -93,7 +93,7 @@ TEST_F(reading_ahead, scattered_faults_bring_almost_nothing) {
 }
 
 TEST_F(reading_ahead, obeys_advice) {
-  EXPECT_EQ(touch(5, access_pattern::sequential), (ahead_answer{1, most_units_ahead, true}));
+  EXPECT_EQ(touch(5, access_pattern::sequential), (ahead_answer{1, most_units_ahead, true, true}));
   for (std::uint64_t unit = 50; unit < 60; ++unit) EXPECT_EQ(touch(unit, access_pattern::random), ahead_answer{});
 }
 
