@@ -92,7 +92,7 @@ ahead_stream begun_by(const lone_touches& before, const ahead_touch& touch) {
   }
   for (unsigned i = 0; i < before.count; ++i) {
     const auto step = static_cast<std::int64_t>(touch.unit - before.units[i]);
-    if (static_cast<std::uint64_t>(step < 0 ? -step : step) > longest_step_units) continue;
+    if (static_cast<std::uint64_t>(step < 0 ? -step : step) > longest_step_units || !comes_in(touch, step)) continue;
     if (!before.contains(before.units[i] - static_cast<std::uint64_t>(step))) continue;
     s.step = step;
     s.steps = 2;

@@ -109,5 +109,28 @@ TEST_P(replays, write_home_hardly_more_than_the_null_policy) {
   EXPECT_LE(share(ours.faults + ours.upgrades, null.faults + null.upgrades), GetParam().faults_most);
 }
 
+// Three passes over one array that write every page of it, by so many walks that take turns, each through its part,
+// with frames for two thirds of it. By the least recently used every pass would bring all.
+class loops_by_turns : public testing::TestWithParam<unsigned> {};
+INSTANTIATE_TEST_SUITE_P(walks, loops_by_turns, testing::Values(1, 2, 4), testing::PrintToStringParamName());
+
+TEST_P(loops_by_turns, are_seen_as_walks_and_keep_a_part) {
+  constexpr unsigned frames = 32, passes = 3, first = pages_per_block;
+  constexpr std::uint64_t pages = std::uint64_t{frames} * 3 / 2 * pages_per_block;
+  const std::uint64_t part = pages / GetParam();
+  trace t;
+  t.allocations.push_back({.first = first, .last = first + pages});
+  for (unsigned pass = 0; pass < passes; ++pass)
+    for (std::uint64_t i = 0; i < part; ++i)
+      for (unsigned walk = 0; walk < GetParam(); ++walk)
+        t.touches.push_back({.page = first + walk * part + i, .write = true});
+  const replay_counts ours = replay(t, built_in_policy, frames);
+  SCOPED_TRACE(text_of(ours));
+  EXPECT_LE(ours.pages_moved, 0.9 * passes * pages);
+  EXPECT_LE(ours.faults + ours.upgrades, passes * pages / 30);
+  const replay_counts null = replay(t, null_policy, frames);
+  EXPECT_EQ(null.pages_moved, passes * pages) << "or the check says nothing";
+}
+
 }  // namespace
 }  // namespace gm::test

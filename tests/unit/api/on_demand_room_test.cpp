@@ -387,5 +387,43 @@ TEST_F(few_frames, a_kernel_waits_for_frames_of_other_scopes) {
   EXPECT_EQ(x[0], 5u);
 }
 
+// ---- What stays of a loop ----
+
+class loops : public on_demand_test {
+ protected:
+  static constexpr unsigned frames = 32;
+  void SetUp() override {
+    gm_options o = small_options();
+    o.host_budget_bytes = 256 * mib;
+    o.device_budget_bytes = o.sim_memory_bytes = frames * block;
+    start(o);
+  }
+};
+
+// Each lane goes through a part of its own, again and again, and all of it is one and a half times what fits. An order
+// by age would bring every block in every pass.
+TEST_F(loops, over_more_than_fits_bring_not_all_of_it_each_time) {
+  constexpr std::size_t lanes = 2, lane_blocks = frames * 3 / 2 / lanes, passes = 4;
+  constexpr std::size_t count = lanes * lane_blocks * block_words;
+  word* x = make_words(count);
+  gm_stream s = stream();
+  for (word round = 1; round <= 3; ++round) {
+    for (std::size_t i = 0; i < count; i += page_words) x[i] = 0;  // the device's frames hold nothing any more
+    gm::reset_stats();
+    {
+      gm::scope use(s, gm::on_demand(x, count));
+      const gm::view<word> v(use, x, count);
+      for (std::size_t pass = 0; pass < passes; ++pass)
+        gm::parallel_for(s, lanes, [=](std::size_t lane) {
+          const std::size_t first = lane * lane_blocks * block_words;
+          for (std::size_t i = first; i < first + lane_blocks * block_words; i += page_words) v[i] += 1;
+        });
+    }
+    finish(s);
+    EXPECT_LT(static_cast<double>(stats().node[1].bytes_in), 0.9 * passes * count * sizeof(word)) << round;
+    for (std::size_t i = 0; i < count; i += page_words) ASSERT_EQ(x[i], passes) << i;
+  }
+}
+
 }  // namespace
 }  // namespace gm::test

@@ -111,6 +111,25 @@ TEST_F(frames_on_demand, chosen_ones_go_in_the_order_of_choice_and_come_back_whe
   EXPECT_EQ(at(frame_list::probation, true).looks, 1u) << "as one that has been looked at";
 }
 
+TEST_F(frames_on_demand, emptied_ones_go_next_until_they_are_used) {
+  const frame_index first = fetch(10);
+  const frame_index second = fetch(11, true);
+  fetch(12);
+  pool.make_cold(first);
+  pool.make_cold(second);
+  EXPECT_EQ(order(), (blocks{11, 10, 12}));
+  EXPECT_EQ(pool.to_go_next(), 2u);
+  pool.used_on_demand(first, true);
+  EXPECT_EQ(order(), (blocks{11, 10, 12}));
+  EXPECT_EQ(in(frame_list::streamed), (blocks{10}));
+  EXPECT_EQ(at(frame_list::streamed).looks, 0u) << "as one that has just come";
+  EXPECT_EQ(pool.to_go_next(), 1u);
+  pool.choose(at(frame_list::probation));
+  EXPECT_EQ(pool.to_go_next(), 2u);
+  take(13, cold);
+  EXPECT_EQ(pool.to_go_next(), 2u) << "what is advised cold is policy's to look at";
+}
+
 TEST_F(frames_on_demand, what_was_advised_cold_is_not_called_back_by_use) {
   const frame_index frame = take(10, cold);
   pool.used_on_demand(frame, false);

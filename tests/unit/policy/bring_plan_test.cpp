@@ -45,6 +45,32 @@ TEST_F(bringing, a_walk_through_blocks_brings_whole_ones_ahead) {
   EXPECT_EQ(plan_fault(streams, f).count, 3U) << "as far as there is room";
 }
 
+TEST_F(bringing, a_walk_brings_whole_blocks_where_there_is_no_room_ahead) {
+  ASSERT_EQ(plan(0).count, 1U);
+  device_fault f = fault_at(pages_per_block);
+  f.most_blocks_ahead = 0;
+  const bring_plan p = plan_fault(streams, f);
+  ASSERT_EQ(p.count, 1U);
+  EXPECT_EQ(p.entries[0].pages, all_pages);
+}
+
+// Pages 0, 1, 2, 4, 8 and 16, as density leaves them to be asked for: nobody steps by eight pages.
+TEST_F(bringing, what_density_leaves_is_no_walk_by_single_pages) {
+  page_mask present = no_pages;
+  for (const std::uint64_t page : {0, 1, 2, 4, 8, 16}) present |= plan(page, present).entries[0].pages;
+  EXPECT_EQ(present, all_pages);
+  const bring_plan p = plan(pages_per_block);
+  ASSERT_EQ(p.count, 2U);
+  EXPECT_EQ(p.entries[0].pages, all_pages);
+  EXPECT_EQ(p.entries[1].pages, all_pages);
+}
+
+TEST_F(bringing, what_comes_back_is_streamed) {
+  device_fault f = fault_at(0);
+  f.comes_back = true;
+  EXPECT_TRUE(plan_fault(streams, f).streamed);
+}
+
 TEST_F(bringing, a_walk_that_writes_brings_what_it_will_write) {
   device_fault f = fault_at(0);
   f.to_write = one_page(0);

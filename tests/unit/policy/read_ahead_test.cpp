@@ -83,6 +83,50 @@ TEST_F(reading_ahead, arrays_that_are_walked_by_turns_are_streams_of_their_own) 
   EXPECT_EQ(last, (numbers{2, 2, 2})) << "the last two of each array";
 }
 
+TEST_F(reading_ahead, walks_of_one_array_that_take_turns_are_told_apart) {
+  for (const std::uint64_t apart : {12, 24, 500}) {
+    table = {};
+    for (const unsigned walks : {2U, 4U}) {
+      std::vector<std::uint32_t> brought(walks);
+      // Where all was brought in time, a walk is next seen where that has ended.
+      std::vector<std::uint64_t> at(walks);
+      for (unsigned w = 0; w < walks; ++w) at[w] = walks * 2500 + w * apart;
+      for (int turn = 0; turn < 4; ++turn)
+        for (unsigned w = 0; w < walks; ++w) {
+          const ahead_answer a = touch(at[w]);
+          brought[w] = a.step == 1 ? a.count : 0;
+          at[w] += 1 + brought[w];
+        }
+      for (unsigned w = 0; w < walks; ++w) EXPECT_GE(brought[w], 1U) << walks << " walks, " << apart << " apart: " << w;
+    }
+  }
+}
+
+TEST_F(reading_ahead, a_guess_that_nothing_follows_is_forgotten) {
+  EXPECT_EQ(touch(10).count, 0U);
+  EXPECT_EQ(touch(5000).count, 0U);
+  EXPECT_EQ(touch(11), (ahead_answer{1, 0, false, false})) << "not after the last one: a guess";
+  for (const std::uint64_t unit : {1000, 2000, 3000, 4000, 6000}) EXPECT_EQ(touch(unit), (ahead_answer{}));
+  EXPECT_EQ(touch(12).step, 0) << "it would have been followed";
+}
+
+TEST_F(reading_ahead, a_walk_comes_into_a_unit_at_its_end) {
+  const auto in_the_middle = [&](std::uint64_t unit) {
+    return next_ahead(table, {.unit = unit, .first = 0, .last = 10000, .at_begin = false, .at_end = false});
+  };
+  for (const std::uint64_t unit : {10, 11, 12, 13}) EXPECT_EQ(in_the_middle(unit), (ahead_answer{}));
+  const auto from_below = [&](std::uint64_t unit) {
+    return next_ahead(table, {.unit = unit, .first = 0, .last = 10000, .at_begin = true, .at_end = false});
+  };
+  EXPECT_EQ(from_below(14), (ahead_answer{1, 1, false, true}));
+  EXPECT_EQ(from_below(13).count, 0U) << "not downwards";
+}
+
+TEST_F(reading_ahead, goes_on_where_there_is_no_room_ahead) {
+  for (const std::uint64_t unit : {10, 11, 12, 13})
+    EXPECT_EQ(next_ahead(table, {.unit = unit, .first = 0, .last = 10000, .most = 0}).walking, unit != 10) << unit;
+}
+
 TEST_F(reading_ahead, scattered_faults_bring_almost_nothing) {
   test::rng random(test::seed());
   SCOPED_TRACE(testing::Message() << "GM_TEST_SEED=" << test::seed());

@@ -80,5 +80,24 @@ TEST(next_to_look_at, protected_frames_where_there_are_too_many_or_no_others) {
   EXPECT_EQ(next_to_look_at({.probation = 1}, 0).list, frame_list::probation);
 }
 
+TEST(returning_data, is_so_when_nearly_all_was_evicted_a_short_while_ago) {
+  returning_data data;
+  unsigned blocks = 1;
+  while (!data.comes_back(20, 32) && blocks < 100) ++blocks;
+  EXPECT_GE(blocks, 10U) << "a few are nothing";
+  EXPECT_LE(blocks, 40U);
+  EXPECT_FALSE(data.comes_back(returning_data::never, 32)) << "this one was never here";
+  EXPECT_FALSE(data.comes_back(20, 32)) << "and it was no longer nearly all";
+}
+
+TEST(returning_data, is_not_what_comes_back_late_or_now_and_then) {
+  returning_data late;
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(late.comes_back(4 * 32, 32));
+  returning_data mixed;
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_FALSE(mixed.comes_back(i % 4 == 0 ? returning_data::never : 5, 32));
+  }
+}
+
 }  // namespace
 }  // namespace gm
