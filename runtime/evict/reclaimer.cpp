@@ -108,7 +108,8 @@ bool reclaimer::is_marked(block_index index) const {
 
 // So many frames are to stand where eviction takes from first.
 void reclaimer::choose_victims(std::uint32_t frames) {
-  frames -= std::min(frames, device_.pool.to_go_next());
+  const std::uint32_t to_go = device_.pool.to_go_next();
+  frames -= std::min(frames, to_go - std::min(to_go, left_));
   while (frames != 0 && device_.pool.choose_idle()) --frames;
   if (frames == 0 || !read_marks()) return;
   const access_map* map = vm_.map(device_.node);
@@ -117,7 +118,8 @@ void reclaimer::choose_victims(std::uint32_t frames) {
   for (std::size_t look = 0; frames != 0; ++look) {
     frame_counts counts = device_.pool.on_demand();
     if (counts.probation + counts.protected_ + counts.streamed == 0) break;
-    counts.in_use = std::min(streams_use_.load(std::memory_order_relaxed), counts.streamed);
+    // What has just come is in use, by whatever it was asked for.
+    counts.in_use = std::min(std::max(streams_use_.load(std::memory_order_relaxed), enough()), counts.streamed);
     const frame_place place = next_to_look_at(counts, turn_++);
     frame_at_place there{};
     if (!device_.pool.at(place, there)) break;
@@ -171,7 +173,11 @@ void reclaimer::work() {
 void reclaimer::evict(std::uint32_t frames) {
   lock_guard admitted(device_.admission);
   choose_victims(frames);
-  (void)evict_some(vm_, moves_, device_, frames);
+  const std::uint32_t before = device_.pool.to_go_next();
+  const std::uint32_t freed = evict_some(vm_, moves_, device_, frames);
+  const std::uint32_t after = device_.pool.to_go_next();
+  // Others went: these were passed over, and might be again.
+  left_ = before - std::min(before, after) < freed ? after : 0;
 }
 
 }  // namespace gm

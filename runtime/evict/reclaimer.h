@@ -72,6 +72,7 @@ class reclaimer {
   std::vector<device::copy_run> runs_;
   std::vector<device::fill_run> resets_;
   std::uint32_t turn_ = 0;
+  std::uint32_t left_ = 0;  // of those that were to go, so many could not: leases, pins or kernels hold them
   std::atomic<std::uint32_t> seen_{0};  // of wanted_, and done
 };
 

@@ -144,7 +144,8 @@ void device_faults::ask_again(block_index index, page_mask pages, page_mask to_w
                            .scopes = 0,
                            .since_ns = now_ns(),
                            .write = (to_write & one_page(page)) != no_pages,
-                           .planned = true});
+                           .planned = true,
+                           .streamed = false});
   }
 }
 
@@ -197,7 +198,8 @@ bool device_faults::take_requests() {
                         .scopes = std::uint64_t{1} << scope,
                         .since_ns = now,
                         .write = (request >> GM_REQUEST_WRITE_SHIFT & 1) != 0,
-                        .planned = false});
+                        .planned = false,
+                        .streamed = false});
   });
   {
     lock_guard guard(scopes_lock_);
@@ -216,6 +218,7 @@ bool device_faults::take_requests() {
       waiting_[kept - 1].scopes |= r.scopes;
       waiting_[kept - 1].write = waiting_[kept - 1].write || r.write;
       waiting_[kept - 1].planned = waiting_[kept - 1].planned && r.planned;
+      waiting_[kept - 1].streamed = waiting_[kept - 1].streamed || r.streamed;
     } else {
       waiting_[kept++] = r;
     }
@@ -235,25 +238,31 @@ bool device_faults::serve() {
     wanted_pages wanted;
     wanted_pages fresh;
     std::size_t end = first;
+    bool first_asked_for = true;
+    streamed_ = false;
     for (; end < waiting_.size() && block_of(page_index{waiting_[end].page}) == index; ++end) {
       const page_mask page = one_page(page_in_block({waiting_[end].page}));
       wanted.pages |= page;
+      first_asked_for = first_asked_for && !waiting_[end].planned;
+      streamed_ = streamed_ || waiting_[end].streamed;
       if (!waiting_[end].planned) fresh.pages |= page;
       waiting_[end].planned = true;
       if (waiting_[end].write) wanted.to_write |= page;
     }
     if (block* b = vm_.table.find(index); b != nullptr && fresh.pages != no_pages) {
       fresh.to_write = wanted.to_write & fresh.pages;
-      plan(index, *b, fresh);
+      plan(index, *b, fresh, first_asked_for);
       wanted.along = fresh.along;
       wanted.along_to_write = fresh.along_to_write;
       wanted.fresh = fresh.pages;
     }
     const page_mask served = serve_block(index, wanted);
     bring_ahead();
-    streamed_ = false;
-    for (std::size_t i = first; i < end; ++i)
-      if ((served & one_page(page_in_block({waiting_[i].page}))) == no_pages) waiting_[kept++] = waiting_[i];
+    for (std::size_t i = first; i < end; ++i) {
+      if ((served & one_page(page_in_block({waiting_[i].page}))) != no_pages) continue;
+      waiting_[i].streamed = streamed_;
+      waiting_[kept++] = waiting_[i];
+    }
     first = end;
   }
   const bool progress = kept != waiting_.size();
@@ -462,7 +471,7 @@ page_mask device_faults::unneeded_elsewhere_locked(block_index index, const bloc
 }
 
 // What policy would bring with a request that has just come.
-void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
+void device_faults::plan(block_index index, block& b, wanted_pages& wanted, bool first_asked_for) {
   const page_index page{first_page(index).value + static_cast<unsigned>(std::countr_zero(wanted.pages))};
   const page_range range = vm_.leases.on_demand_around(device_.node, page);
   device_fault fault{.node = device_.node,
@@ -481,7 +490,7 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
                    .requested = wanted.pages & own,
                    .allocated = own & b.allocated,
                    .elsewhere = valid_elsewhere(b, vm_.nodes, device_.node)};
-    if (!b.node(device_.node).has_frame())
+    if (first_asked_for && !b.node(device_.node).has_frame())
       fault.comes_back = returning_.comes_back(map_.evictions_since_locked(index), device_.pool.capacity());
     fault.to_write = wanted.to_write & own;
     fault.writable = map_.at(index).writable & own;
@@ -489,7 +498,7 @@ void device_faults::plan(block_index index, block& b, wanted_pages& wanted) {
   if ((fault.block.requested & ~fault.block.present) == no_pages && fault.to_write == no_pages) return;
   fault.most_blocks_ahead = std::min(device_.pool.free_for_faults() / 2, most_units_ahead);
   ahead_ = plan_fault(streams_, fault);
-  streamed_ = ahead_.streamed;
+  streamed_ = streamed_ || ahead_.streamed;
   wanted.along_to_write = ahead_.to_write;
   reclaimer_.streams_use(frames_in_use(streams_, device_.pool.capacity()));
   if (ahead_.count != 0 && ahead_.entries[0].block == index) wanted.along = ahead_.entries[0].pages;

@@ -73,7 +73,8 @@ class device_faults {
     std::uint64_t scopes;    // one bit each
     std::uint64_t since_ns;  // when it came
     bool write;
-    bool planned;  // what comes along with it has been thought of
+    bool planned;   // what comes along with it has been thought of
+    bool streamed;  // ... and its block's data looks as if used once
   };
   struct wanted_pages {
     page_mask pages = no_pages;
@@ -94,7 +95,7 @@ class device_faults {
   page_mask take_from_others_locked(block_index, block&, wanted_pages, begun_work&);
   bool has_place(block_index, block&, bool asked_for);
   page_mask declared_locked(block_index, const block&) const;
-  void plan(block_index, block&, wanted_pages&);
+  void plan(block_index, block&, wanted_pages&, bool first_asked_for);
   void bring_ahead();
   page_mask unneeded_elsewhere_locked(block_index, const block&, page_mask, bool to_write) const;
   void give_up_stuck(std::uint64_t now);

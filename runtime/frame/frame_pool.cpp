@@ -41,7 +41,6 @@ void frame_pool::append_locked(frame_index frame, list_number which) {
   slot& s = slots_[frame];
   s.list = which;
   s.used = ++clock_;
-  s.chosen = false;
   s.looks = 0;
   ++sizes_[which];
   s.previous = to.newest;
@@ -54,8 +53,18 @@ void frame_pool::remove_locked(frame_index frame) {
   slot& s = slots_[frame];
   list& from = lists_[s.list];
   --sizes_[s.list];
+  if (s.chosen) --chosen_;
+  s.chosen = false;
   (s.previous != no_frame ? slots_[s.previous].next : from.oldest) = s.next;
   (s.next != no_frame ? slots_[s.next].previous : from.newest) = s.previous;
+}
+
+// Used again it is one that has been looked at.
+void frame_pool::append_chosen_locked(frame_index frame) {
+  append_locked(frame, cold_list);
+  slots_[frame].chosen = true;
+  slots_[frame].looks = 1;
+  ++chosen_;
 }
 
 std::uint32_t frame_pool::free_for_faults() const {
@@ -159,16 +168,12 @@ void frame_pool::choose(const frame_at_place& there) {
   lock_guard guard(lock_);
   if (!is_on_demand_locked(there)) return;
   remove_locked(there.frame);
-  append_locked(there.frame, cold_list);
-  slots_[there.frame].chosen = true;
-  slots_[there.frame].looks = 1;
+  append_chosen_locked(there.frame);
 }
 
 std::uint32_t frame_pool::to_go_next() const {
   lock_guard guard(lock_);
-  std::uint32_t count = 0;
-  for (frame_index f = lists_[cold_list].oldest; f != no_frame; f = slots_[f].next) count += slots_[f].chosen ? 1 : 0;
-  return count;
+  return chosen_;
 }
 
 bool frame_pool::choose_idle() {
@@ -176,9 +181,7 @@ bool frame_pool::choose_idle() {
   const frame_index frame = lists_[normal_list].oldest;
   if (frame == no_frame || clock_ - slots_[frame].used <= capacity_ || slots_[frame].piece_blocks != 1) return false;
   remove_locked(frame);
-  append_locked(frame, cold_list);
-  slots_[frame].chosen = true;
-  slots_[frame].looks = 1;
+  append_chosen_locked(frame);
   return true;
 }
 
@@ -190,6 +193,7 @@ void frame_pool::make_cold(frame_index frame) {
   slot& s = slots_[frame];
   s.list = cold_list;
   s.chosen = true;
+  ++chosen_;
   s.looks = 0;
   ++sizes_[cold_list];
   s.next = to.oldest;
@@ -229,9 +233,11 @@ piece frame_pool::piece_of(frame_index frame) const {
 bool frame_pool::validate() const {
   lock_guard guard(lock_);
   std::uint32_t used = 0;
+  std::uint32_t chosen = 0;
   for (const list& from : lists_) {
     frame_index previous = no_frame;
     for (frame_index f = from.oldest; f != no_frame; previous = f, f = slots_[f].next) {
+      chosen += slots_[f].chosen ? 1 : 0;
       if (slots_[f].owner == no_block || slots_[f].previous != previous || ++used > capacity_) return false;
     }
     if (from.newest != previous) return false;
@@ -239,7 +245,7 @@ bool frame_pool::validate() const {
   std::uint32_t free = 0;
   for (frame_index f = first_free_; f != no_frame; f = slots_[f].next)
     if (slots_[f].owner != no_block || ++free > capacity_) return false;
-  return free == free_ && used + free == capacity_;
+  return free == free_ && used + free == capacity_ && chosen == chosen_;
 }
 
 }  // namespace gm

@@ -129,6 +129,7 @@ class frame_pool {
   static list_number number_of(victim_class);
   static list_number number_of(frame_list);
   void append_locked(frame_index, list_number);
+  void append_chosen_locked(frame_index);
   bool is_on_demand_locked(const frame_at_place&) const;
   void remove_locked(frame_index);
 
@@ -136,6 +137,7 @@ class frame_pool {
   std::vector<slot> slots_;
   list lists_[lists_count];
   std::uint32_t sizes_[lists_count] = {};
+  std::uint32_t chosen_ = 0;
   std::uint32_t clock_ = 0;
   frame_index first_free_ = no_frame;
   std::atomic<std::uint32_t> kept_{0};

@@ -47,8 +47,8 @@ class access_map {
     page_mask stale;               // absent, but the entry does not say so yet
     std::uint32_t generation;      // of the word written last
     std::uint32_t place_plus_one;  // of the frame's first page in the pool; 0: not asked for yet
-    std::uint64_t hold_until_ns;   // others come first until then: kernels' requests wait
     std::uint32_t evicted;         // which eviction of the device took its frame, counted from 1; 0: none yet
+    std::uint64_t hold_until_ns;   // others come first until then: kernels' requests wait
   };
 
   access_map(vm_object& vm, device_node& device);

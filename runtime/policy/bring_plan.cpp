@@ -56,11 +56,11 @@ way way_of(device_streams& streams, const device_fault& fault) {
   ahead_question blocks = question_of(fault, pages_per_block);
   blocks.touch.at_begin = (asked & pages_between(0, edge_pages)) != no_pages;
   blocks.touch.at_end = (asked & pages_between(pages_per_block - edge_pages, pages_per_block)) != no_pages;
-  const ahead_question pages = question_of(fault, 1);
+  ahead_question pages = question_of(fault, 1);
   way w{.walk = next_ahead(streams.blocks, blocks.touch), .steps = {}};
-  // Next to a page that is there it is no step by single pages, but what density has left away.
-  const bool steps = count_pages(asked) == 1 && ((asked << 1 | asked >> 1) & fault.block.present) == no_pages;
-  if (steps) w.steps = next_ahead(streams.pages, pages.touch);
+  // Next to a page that is there it begins no walk by single pages: it is what density has left away.
+  pages.touch.may_begin = ((asked << 1 | asked >> 1) & fault.block.present) == no_pages;
+  if (count_pages(asked) == 1) w.steps = next_ahead(streams.pages, pages.touch);
   const bool by_pages = strides(w.steps, w.walk);
   // Neighbours are density's, and what is touched in blocks further on than the next is not known.
   if (!by_pages) w.steps.count = 0;

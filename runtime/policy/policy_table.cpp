@@ -149,8 +149,8 @@ ahead_answer policy_table::ahead(const ahead_question& q, ahead_answer built_in)
     table.read_ahead(table.context, &touch, &answer);
     const std::uint32_t count = std::min(answer.count, most_units_ahead_of_policy);
     const bool as_it_was = answer.step == built_in.step && answer.count == built_in.count;
-    built_in = {answer.step, units_inside(q.touch, answer.step, count), answer.streamed != 0,
-                as_it_was ? built_in.walking : count != 0};
+    const std::uint32_t inside = units_inside(q.touch, answer.step, count);
+    built_in = {answer.step, inside, answer.streamed != 0, as_it_was ? built_in.walking : inside != 0};
   });
   return built_in;
 }

@@ -139,6 +139,7 @@ ahead_answer next_ahead(ahead_table& table, const ahead_touch& touch) {
     passed->late = touch.unit;
     return {0, 0, passed->steps >= steps_of_streamed_data};
   }
+  if (!touch.may_begin) return {};
   const lone_touches before(table, touch.first);
   remember(table, touch);
   if (before.contains(touch.unit)) return {};

@@ -37,7 +37,7 @@ verdict judge_frame(const frame_look& f) {
     // What was brought ahead and is not used yet waits for its use.
     if (f.newest) return f.accessed || f.looks != 0 ? verdict::evict : verdict::look_again;
     if (f.looks == 0) return verdict::look_again;
-    return f.accessed ? verdict::promote : verdict::evict;
+    return f.accessed && f.advised != victim_class::cold ? verdict::promote : verdict::evict;
   }
   if (!f.accessed) return verdict::evict;
   return f.looks == 0 ? verdict::look_again : verdict::promote;

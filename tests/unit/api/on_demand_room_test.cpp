@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "api/debug.h"
+#include "gmem/policy.h"
 #include "unit/api/on_demand.h"
 
 namespace gm::test {
@@ -423,6 +424,35 @@ TEST_F(loops, over_more_than_fits_bring_not_all_of_it_each_time) {
     EXPECT_LT(static_cast<double>(stats().node[1].bytes_in), 0.9 * passes * count * sizeof(word)) << round;
     for (std::size_t i = 0; i < count; i += page_words) ASSERT_EQ(x[i], passes) << i;
   }
+}
+
+// Pinned frames are never used again by the pool's clock, and so are first to go, and cannot.
+TEST_F(loops, beside_pinned_frames_policy_is_asked_all_the_same) {
+  constexpr std::size_t pinned_blocks = frames / 2, blocks = frames, passes = 6;
+  word* pinned = make_words(pinned_blocks * block_words);
+  word* x = make_words(blocks * block_words);
+  ASSERT_EQ(gm_pin(pinned, pinned_blocks * block, 1), GM_OK) << gm_last_error();
+  gm_stream s = stream();
+  static std::atomic<unsigned> asked;
+  gm_policy counting{};
+  counting.size = sizeof counting;
+  counting.victim = [](void*, const gm_policy_frame*, std::int32_t*) { ++asked; };
+  ASSERT_EQ(gm_policy_set(&counting), GM_OK);
+  for (std::size_t pass = 0; pass < passes; ++pass) {
+    asked = 0;
+    {
+      gm::scope use(s, gm::on_demand(x, blocks * block_words));
+      const gm::view<word> v(use, x, blocks * block_words);
+      kernel(s, [=] {
+        for (std::size_t i = 0; i < blocks * block_words; i += page_words) v[i] += 1;
+      });
+    }
+    finish(s);
+    EXPECT_GT(asked, 0u) << "pass " << pass;
+  }
+  ASSERT_EQ(gm_policy_set(nullptr), GM_OK);
+  EXPECT_EQ(gm_unpin(pinned, pinned_blocks * block, 1), GM_OK) << gm_last_error();
+  for (std::size_t i = 0; i < blocks * block_words; i += page_words) ASSERT_EQ(x[i], passes) << i;
 }
 
 }  // namespace

@@ -44,8 +44,8 @@ class serving_kernels : public test::small_vm {
       fake(1).run_all();
       std::this_thread::yield();
     }
-    vm->maps[1].store(nullptr);
     faults_->stop();
+    vm->maps[1].store(nullptr);
     fake(1).run_all();
     faults_.reset();
     small_vm::TearDown();
@@ -118,7 +118,7 @@ TEST_F(silent_device, is_reported_with_the_pages_that_wait) {
 TEST_F(silent_device, is_reported_with_each_page_once) {
   fake(1).hold = true;
   post(3, false);
-  ASSERT_TRUE(soon([&] { return fake(1).held_on(fake(1).to_device()) != 0; }));
+  ASSERT_TRUE(soon([&] { return at(block_of(data_.begin)).busy.load() != no_pages; }));
   post(3, true);  // waits until the page that is on its way has come
   ASSERT_TRUE(soon([&] { return why_ != GM_OK; }));
   EXPECT_NE(words_.find(": 1 pages"), std::string::npos) << words_;

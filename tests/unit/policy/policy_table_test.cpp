@@ -90,7 +90,7 @@ TEST_F(policies, reading_ahead_ends_with_the_allocation_and_with_a_bound) {
   ahead_question q{.page = {0}, .node = 1, .touch = {.unit = 90, .first = 0, .last = 100}, .told = {}};
   EXPECT_EQ(table.ahead(q, {}), (ahead_answer{3, 3, true, true}));
   q.touch = {.unit = 91, .first = 0, .last = 100};
-  EXPECT_EQ(table.ahead(q, {}), (ahead_answer{INT64_MIN, 0, true, true}));
+  EXPECT_EQ(table.ahead(q, {}), (ahead_answer{INT64_MIN, 0, true, false}));
   q.touch = {.unit = 90, .first = 0, .last = 10000};
   EXPECT_EQ(table.ahead(q, {}), (ahead_answer{3, most_units_ahead_of_policy, true, true}));
 }
