@@ -19,9 +19,12 @@ namespace gm {
 namespace {
 
 constexpr unsigned requests_at_once = 512;
-// A round that finds nothing costs a processor's time: from so many in a row on the thread sleeps between them.
+// A round that finds nothing costs a processor's time: from so many in a row on the thread sleeps between them, for a
+// part of the time that nothing has been asked for: kernels that have all they need are not slowed down.
 constexpr unsigned rounds_awake = 2000;
 constexpr std::uint64_t nap_ns = 20'000;
+constexpr std::uint64_t longest_nap_ns = 200'000;
+constexpr std::uint64_t naps_of_idle_time = 16;
 
 }  // namespace
 
@@ -163,6 +166,7 @@ void device_faults::give_up_pages(block_index index, page_mask pages, status res
 
 void device_faults::work() {
   unsigned idle_rounds = 0;
+  std::uint64_t idle_since = now_ns();
   for (;;) {
     const std::uint32_t seen = work_.now();
     if (stopping_.load()) return;
@@ -170,6 +174,7 @@ void device_faults::work() {
       asleep_.store(true);
       work_.wait_past(seen);
       asleep_.store(false);
+      idle_since = now_ns();
       continue;
     }
     const std::uint64_t start = now_ns();
@@ -180,10 +185,12 @@ void device_faults::work() {
     if (busy) {
       vm_.stats.fault_time_ns.add(now_ns() - start);
       idle_rounds = 0;
+      idle_since = start;
     } else if (++idle_rounds < rounds_awake || may_be_served_soon_) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(std::chrono::nanoseconds(nap_ns));
+      const std::uint64_t nap = std::clamp((start - idle_since) / naps_of_idle_time, nap_ns, longest_nap_ns);
+      std::this_thread::sleep_for(std::chrono::nanoseconds(nap));
     }
   }
 }

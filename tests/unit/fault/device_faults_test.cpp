@@ -136,10 +136,11 @@ TEST_F(silent_device, is_served_on_when_it_answers_late) {
 TEST_F(serving_kernels, a_copy_that_fails_is_told) {
   fake(1).hold = true;
   post(3, false);
-  ASSERT_TRUE(soon([&] { return fake(1).held_on(fake(1).to_device()) != 0; }));
-  while (why_ == GM_OK && fake(1).held_on(fake(1).to_device()) != 0)
-    fake(1).run_next(fake(1).to_device(), GM_ERROR_DEVICE);
-  EXPECT_TRUE(soon([&] { return why_ == GM_ERROR_DEVICE; }));
+  ASSERT_TRUE(soon([&] {
+    while (why_ == GM_OK && fake(1).held_on(fake(1).to_device()) != 0)
+      fake(1).run_next(fake(1).to_device(), GM_ERROR_DEVICE);
+    return why_ == GM_ERROR_DEVICE;
+  }));
   EXPECT_NE(words_.find("copying them failed"), std::string::npos) << words_;
   fake(1).hold = false;
 }
