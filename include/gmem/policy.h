@@ -73,8 +73,8 @@ typedef struct gm_policy_touch {
 
 /* Units unit + step, unit + 2 * step .. are to be brought, count of them (0 none). What lies outside the allocation is
  * left away, and so is all beyond 64 units. streamed: 1 where the data looks as if used once, else 0. Where the answer
- * has blocks by a step of 1 or -1, the touched block comes whole as well, for fault_pages to say otherwise; with the
- * built-in answer also in a walk for which there is no room ahead, where count is 0. */
+ * has blocks to bring, the touched block comes whole as well, if fault_pages does not say otherwise; with the built-in
+ * answer also in a walk for which there is no room ahead, where count is 0 and step is not. */
 typedef struct gm_policy_ahead {
   int64_t step;
   uint32_t count;

@@ -173,11 +173,9 @@ void reclaimer::work() {
 void reclaimer::evict(std::uint32_t frames) {
   lock_guard admitted(device_.admission);
   choose_victims(frames);
-  const std::uint32_t before = device_.pool.to_go_next();
-  const std::uint32_t freed = evict_some(vm_, moves_, device_, frames);
-  const std::uint32_t after = device_.pool.to_go_next();
-  // Others went: these were passed over, and might be again.
-  left_ = before - std::min(before, after) < freed ? after : 0;
+  std::uint32_t in_vain = 0;
+  (void)evict_some(vm_, moves_, device_, frames, &in_vain);
+  left_ = std::min(device_.pool.to_go_next(), in_vain);
 }
 
 }  // namespace gm

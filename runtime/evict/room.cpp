@@ -266,16 +266,19 @@ std::uint32_t evict_pieces(vm_object& vm, move_pool& moves, device_node& device,
   return freed;
 }
 
-// One round through the pool, oldest first, until so many frames came free. Returns how many did.
+// One round through the pool, oldest first, until so many frames came free. Returns how many did; in_vain: how often a
+// piece was looked at that did not.
 std::uint32_t evict_round(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames, release when,
-                          status& failure) {
+                          status& failure, std::uint32_t& in_vain) {
   std::uint32_t freed = 0;
+  in_vain = 0;
   for (std::size_t skip = 0; freed < frames;) {
     piece pieces[pieces_at_once];
     std::size_t count = device.pool.victims(pieces, pieces_at_once, skip);
     if (count == 0) break;
     const std::uint32_t now = evict_pieces(vm, moves, device, pieces, count, frames - freed, when, failure);
     freed += now;
+    in_vain += static_cast<std::uint32_t>(count) - std::min(static_cast<std::uint32_t>(count), now);
     // What was evicted has left the list; what could not be is skipped. A piece may be passed over when both happen at
     // once: the next round starts from the oldest again.
     if (now == 0) skip += count;
@@ -342,7 +345,8 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
     const bool could = could_free(vm, device, frames - free);
     // What is nobody's any more may just have become free.
     if (!could && device.pool.free_frames() > free) continue;
-    if (could && evict_round(vm, moves, device, frames - free, release::all_together, failure) != 0) continue;
+    std::uint32_t in_vain = 0;
+    if (could && evict_round(vm, moves, device, frames - free, release::all_together, failure, in_vain) != 0) continue;
     // Host memory that write-backs lacked may be held by copies in flight, whose ends raise room_changes.
     if (failure == status::no_memory && (vm.own_work.load() != 0 || vm.room_changes.now() != seen))
       failure = status::ok;
@@ -364,9 +368,12 @@ status make_room(vm_object& vm, move_pool& moves, device_node& device, std::uint
   }
 }
 
-std::uint32_t evict_some(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames) {
+std::uint32_t evict_some(vm_object& vm, move_pool& moves, device_node& device, std::uint32_t frames,
+                         std::uint32_t* in_vain) {
   status ignored = status::ok;
-  return evict_round(vm, moves, device, frames, release::each_when_written_back, ignored);
+  std::uint32_t not_told = 0;
+  return evict_round(vm, moves, device, frames, release::each_when_written_back, ignored,
+                     in_vain != nullptr ? *in_vain : not_told);
 }
 
 status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const piece& wanted, victim_class which,
@@ -396,7 +403,8 @@ status acquire_piece(vm_object& vm, move_pool& moves, device_node& device, const
     if (made != status::no_memory || !evict) return made;
     // The budget has room and the device has not: others' use of it, or no contiguous piece. Evict and ask again.
     status ignored = status::ok;
-    if (evict_round(vm, moves, device, wanted.blocks, release::all_together, ignored) == 0)
+    std::uint32_t in_vain = 0;
+    if (evict_round(vm, moves, device, wanted.blocks, release::all_together, ignored, in_vain) == 0)
       return could_free(vm, device, 1) && ignored == status::ok ? status::busy : made;
   }
 }

@@ -25,8 +25,9 @@ status acquire_piece(vm_object&, move_pool&, device_node&, const piece&, victim_
 // Evicts until so many frames are free. Fails as acquire_piece does.
 status make_room(vm_object&, move_pool&, device_node&, std::uint32_t frames);
 
-// One round: evicts up to so many frames, as far as they can be had now. Returns how many came free.
-std::uint32_t evict_some(vm_object&, move_pool&, device_node&, std::uint32_t frames);
+// One round: evicts up to so many frames, as far as they can be had now. Returns how many came free; in_vain: how often
+// a piece was looked at that could not go.
+std::uint32_t evict_some(vm_object&, move_pool&, device_node&, std::uint32_t frames, std::uint32_t* in_vain = nullptr);
 
 // Takes the piece's frames from its blocks, which hold nothing valid on the device, and gives them back. Whoever takes
 // the first block's frame releases the piece: the other one of two finds it gone. Needs no admission lock.
