@@ -64,7 +64,10 @@ way way_of(device_streams& streams, const device_fault& fault) {
   const bool by_pages = strides(w.steps, w.walk);
   // Neighbours are density's, and what is touched in blocks further on than the next is not known.
   if (!by_pages) w.steps.count = 0;
-  if (by_pages || !is_neighbour(w.walk.step)) w.walk.count = 0, w.walk.walking = false;
+  if (by_pages || !is_neighbour(w.walk.step)) {
+    w.walk.count = 0;
+    w.walk.walking = false;
+  }
   w.walk.streamed = w.walk.streamed || fault.comes_back;
   w.walk = the_policy().ahead(blocks, w.walk);
   w.steps = the_policy().ahead(pages, w.steps);
