@@ -73,7 +73,7 @@ class reclaimer {
   std::vector<device::fill_run> resets_;
   std::uint32_t turn_ = 0;
   std::uint32_t left_ = 0;  // of those that were to go, so many could not: leases, pins or kernels hold them
-  std::atomic<std::uint32_t> seen_{0};  // of wanted_, and done
+  std::atomic<std::uint32_t> seen_{~0u};  // of wanted_, and done; nothing yet
 };
 
 }  // namespace gm

@@ -35,6 +35,24 @@ bool leased_pages_are_there(const vm_object& vm, block_index index, const block&
   return there;
 }
 
+// Every used frame is held by the block that it was taken for.
+bool frames_are_held(const vm_object& vm, unsigned node, const report& r) {
+  const frame_pool& pool = vm.device(node).pool;
+  for (frame_index frame = 0; frame < pool.capacity(); ++frame) {
+    const block_index owner = pool.owner(frame);
+    block* b = vm.table.find(owner);
+    if (b == nullptr) continue;
+    block_guard guard(b->lock);
+    const node_pages& there = b->node(node);
+    if (pool.owner(frame) != owner || (there.has_frame() && there.frame() == frame)) continue;
+    return r.broken("F1: node %u: frame %u belongs to block %llu, which has frame %d, address 0x%llx", node, frame,
+                    static_cast<unsigned long long>(owner.value),
+                    there.has_frame() ? static_cast<int>(there.frame()) : -1,
+                    static_cast<unsigned long long>(there.address));
+  }
+  return true;
+}
+
 }  // namespace
 
 bool validate_block_locked(const vm_object& vm, block_index index, const block& b, bool at_rest, char* why,
@@ -111,6 +129,7 @@ bool validate(vm_object& vm, bool at_rest, char* why, std::size_t why_bytes) {
   for (unsigned n = 1; n < vm.nodes; ++n) {
     const frame_pool& pool = vm.device(n).pool;
     if (!pool.validate()) return r.broken("F1/F2: the frame pool of node %u is inconsistent", n);
+    if (at_rest && !frames_are_held(vm, n, r)) return false;
     if (at_rest && frames[n] != pool.capacity() - pool.free_frames())
       return r.broken("F2: node %u: blocks hold %llu frames, the pool says %u", n,
                       static_cast<unsigned long long>(frames[n]), pool.capacity() - pool.free_frames());
