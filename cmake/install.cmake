@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# What `cmake --install` leaves: headers, libgmem.so with the backends beside it, the licence, and the two ways to be
-# found, a CMake package and gmem.pc. Both find the rest relative to themselves, so the whole may be moved.
+# What `cmake --install` leaves: headers, libgmem.so with the backends beside it, the Python module, the licence, and
+# the two ways to be found, a CMake package and gmem.pc. Both find the rest relative to themselves, as does the module,
+# so the whole may be moved. `cpack -G DEB` makes Debian packages of it, one a component (cmake/packages.cmake).
 
 include(CMakePackageConfigHelpers)
 
@@ -8,20 +9,33 @@ get_property(backends GLOBAL PROPERTY gmem_backends)
 set(cmake_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/gmem)
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-install(TARGETS gmem EXPORT gmemTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS ${backends} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/gmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# Where Debian's Python looks, for a prefix of /usr; elsewhere PYTHONPATH names it.
+set(GMEM_PYTHON_DIR lib/python3/dist-packages CACHE STRING "Folder for the Python module, below the install prefix")
 
-install(EXPORT gmemTargets NAMESPACE gmem:: DESTINATION ${cmake_package_dir})
+install(TARGETS gmem EXPORT gmemTargets
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library NAMELINK_COMPONENT development)
+foreach(backend IN LISTS backends)
+  string(REPLACE gmem- "" component ${backend})
+  if(component STREQUAL sim)
+    set(component library)
+  endif()
+  install(TARGETS ${backend} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${component})
+endforeach()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/gmem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/python/gmem DESTINATION ${GMEM_PYTHON_DIR} COMPONENT python
+        FILES_MATCHING PATTERN "*.py")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
+        COMPONENT library)
+
+install(EXPORT gmemTargets NAMESPACE gmem:: DESTINATION ${cmake_package_dir} COMPONENT development)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/gmemConfig.cmake.in ${CMAKE_BINARY_DIR}/gmemConfig.cmake
                               INSTALL_DESTINATION ${cmake_package_dir}
                               NO_SET_AND_CHECK_MACRO)
 # Before 1.0 a minor version may break programs.
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/gmemConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/gmemConfig.cmake ${CMAKE_BINARY_DIR}/gmemConfigVersion.cmake
-        DESTINATION ${cmake_package_dir})
+        DESTINATION ${cmake_package_dir} COMPONENT development)
 
 # gmem.pc: directories that the packager gave as absolute stay so, the others are relative to where the file lies.
 foreach(kind IN ITEMS LIBDIR INCLUDEDIR)
@@ -41,4 +55,6 @@ else()
   set(pkgconfig_prefix "\${pcfiledir}/${to_prefix}")
 endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/gmem.pc.in ${CMAKE_BINARY_DIR}/gmem.pc @ONLY)
-install(FILES ${CMAKE_BINARY_DIR}/gmem.pc DESTINATION ${pkgconfig_dir})
+install(FILES ${CMAKE_BINARY_DIR}/gmem.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
+
+include(cmake/packages.cmake)

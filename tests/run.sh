@@ -196,6 +196,7 @@ else
   # shellcheck disable=SC2086  # a list of words
   try_to_install $packages_for_hip || true
 fi
+try_to_install python3-numpy dpkg-dev || true
 try_to_install_thrust
 userfaultfd_is_whole || die "$userfaultfd_remedy"
 
