@@ -12,7 +12,7 @@ set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 # Where Debian's Python looks, for a prefix of /usr; elsewhere PYTHONPATH names it.
 set(GMEM_PYTHON_DIR lib/python3/dist-packages CACHE STRING "Folder for the Python module, below the install prefix")
 
-install(TARGETS gmem EXPORT gmemTargets
+install(TARGETS gmem gmem-jemalloc EXPORT gmemTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library NAMELINK_COMPONENT development)
 foreach(backend IN LISTS backends)
   string(REPLACE gmem- "" component ${backend})

@@ -5,7 +5,7 @@
 
 logs=$root/build/logs
 jobs=$(nproc 2>/dev/null || echo 2)
-packages_to_build="g++ cmake ninja-build python3 libtbb-dev libpng-dev libgtest-dev libbenchmark-dev"
+packages_to_build="g++ cmake ninja-build python3 libtbb-dev libpng-dev libgtest-dev libbenchmark-dev libjemalloc-dev"
 packages_for_hip="hipcc libamdhip64-dev"  # CUDA's toolkit is NVIDIA's to install
 mkdir -p "$logs"
 

@@ -56,7 +56,8 @@ def main(bin_dir):
     wrong = list(check(os.path.join(bin_dir, "libgmem.so"), declared(), NOTHING))
     for path in glob.glob(os.path.join(bin_dir, "libgmem-*.so")):
         backend = os.path.basename(path)[len("libgmem-") : -len(".so")]
-        wrong += check(path, {"gm_backend_entry"}, BACKEND_MAY_NEED.get(backend, NOTHING))
+        entry = "gm_object_engine" if backend == "jemalloc" else "gm_backend_entry"
+        wrong += check(path, {entry}, BACKEND_MAY_NEED.get(backend, NOTHING))
     print("\n".join(wrong) if wrong else "exports are as declared")
     return 1 if wrong else 0
 

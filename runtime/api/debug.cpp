@@ -82,7 +82,9 @@ bool debug_validate_at_rest(char* why, std::size_t why_bytes) {
 
 bool debug_settle(std::uint64_t timeout_ns) {
   runtime* rt = running();
-  return rt == nullptr || rt->settle(timeout_ns);
+  if (rt == nullptr) return true;
+  if (object_layer* small = rt->objects.load(); small != nullptr) small->trim();
+  return rt->settle(timeout_ns);
 }
 
 void debug_fail_device(device::operation operation, std::uint64_t n) {

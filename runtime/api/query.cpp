@@ -97,8 +97,8 @@ gm_status gm_stats_get(gm_stats* stats) {
   result.parked_faults = from.parked_faults.get();
   result.fault_time_ns = from.fault_time_ns.get();
   result.metadata_bytes = rt->metadata_bytes();
-  result.allocations = rt->vm.extents.live();
-  result.allocated_bytes = rt->vm.extents.live_bytes();
+  result.allocations = rt->allocations();
+  result.allocated_bytes = rt->allocated_bytes();
   result.registered_bytes = rt->registrar.registered_bytes();
   for (unsigned n = 0; n < rt->vm.nodes; ++n) {
     const node_counters& node = from.node[n];

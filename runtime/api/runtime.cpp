@@ -208,7 +208,22 @@ bool runtime::settle(std::uint64_t timeout_ns) {
 }
 
 std::uint64_t runtime::metadata_bytes() const {
-  return vm.stats.metadata_bytes.get() + vm.extents.metadata_bytes() + vm.advices.intervals() * 96;
+  const object_layer* small = objects.load();
+  return vm.stats.metadata_bytes.get() + vm.extents.metadata_bytes() + vm.advices.intervals() * 96 +
+         (small != nullptr ? small->metadata_bytes() : 0);
+}
+
+std::uint64_t runtime::allocations() const {
+  const std::uint64_t all = vm.extents.live();
+  const object_layer* small = objects.load();
+  return small == nullptr ? all : all - std::min(all, small->chunks()) + small->live();
+}
+
+// Chunks count where there are objects in them.
+std::uint64_t runtime::allocated_bytes() const {
+  const std::uint64_t all = vm.extents.live_bytes();
+  const object_layer* small = objects.load();
+  return small == nullptr || small->live() != 0 ? all : all - std::min(all, small->chunk_bytes());
 }
 
 status start_runtime(const gm_options* given) {
@@ -255,18 +270,29 @@ status stop_runtime() {
   lock_guard guard(life_lock);
   runtime* rt = instance.load();
   if (rt == nullptr) return state.load() == life::never ? status::ok : not_live(state.load());
-  if (rt->vm.extents.live() != 0)
+  if (const std::uint64_t live = rt->allocations(); live != 0)
     return fail(status::busy, "%llu allocations live: free them before gm_shutdown",
-                static_cast<unsigned long long>(rt->vm.extents.live()));
+                static_cast<unsigned long long>(live));
   if (rt->streams.load() != 0)
     return fail(status::busy, "%llu streams live: destroy them before gm_shutdown",
                 static_cast<unsigned long long>(rt->streams.load()));
   // What is freed and ended already is not the program's any more, and is waited for.
   if (!rt->settle(~std::uint64_t{0})) return fail(status::busy, "scopes are open: end them before gm_shutdown");
+  bool has_haunted_addresses = false;
+  if (object_layer* objects = rt->objects.exchange(nullptr); objects != nullptr) {
+    rt->has_no_objects.store(true);
+    has_haunted_addresses = !objects->close();
+    if (!has_haunted_addresses) delete objects;
+    (void)rt->settle(~std::uint64_t{0});
+  }
   instance.store(nullptr, std::memory_order_release);
   state.store(life::down);
   serving.store(nullptr, std::memory_order_release);
+  const std::uintptr_t base = rt->vm.memory.user_base();
+  const std::uint64_t bytes = rt->vm.memory.bytes();
   delete rt;
+  if (has_haunted_addresses)
+    (void)reserve_for_good(base, bytes);  // taken meanwhile: the next life has no objects there
   return status::ok;
 }
 

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <vector>
 
+#include "api/object_layer.h"
 #include "api/options.h"
 #include "device/backend.h"
 #include "fault/condemned.h"
@@ -70,6 +71,12 @@ class runtime {
   cpu_faults faults{vm, moves, offenders, &thrash};
   std::atomic<std::uint64_t> streams{0};  // that the program has
   std::atomic<std::uint64_t> scopes{0};   // begun and not yet released
+  // Small objects: made by the first of them (malloc/object_heap.h), closed by stop_runtime.
+  std::atomic<object_layer*> objects{nullptr};
+  std::atomic<bool> has_no_objects{false};  // they cannot be had
+  // What the program has allocated.
+  std::uint64_t allocations() const;
+  std::uint64_t allocated_bytes() const;
 
   struct loaded_backend {
     const device::backend_table* api = nullptr;

@@ -10,6 +10,7 @@ namespace gm {
 
 enum class lock_rank : std::uint8_t {
   life,            // runtime start and stop
+  objects,         // chunks of small objects, and which of their pages are in use
   admission,       // one a device: who may gather frames. Held while write-backs are waited for, never while scopes are
   pieces,          // one a device: its pieces are made and given back one at a time
   extents,         // which addresses are allocated, and their references

@@ -32,6 +32,17 @@ void own_folder(char (&folder)[PATH_MAX]) {
 
 }  // namespace
 
+void* symbol_beside(const char* name, const char* symbol) {
+  char folder[PATH_MAX];
+  own_folder(folder);
+  char path[PATH_MAX + 64];
+  std::snprintf(path, sizeof path, "%s/libgmem-%s.so", folder, name);
+  void* object = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  void* found = object != nullptr ? dlsym(object, symbol) : nullptr;
+  if (found == nullptr) (void)fail(status::unsupported, "%s", dlerror());
+  return found;
+}
+
 status load_backend(const char* name, const backend_table** table) {
   char folder[PATH_MAX];
   own_folder(folder);

@@ -436,7 +436,11 @@ void release_piece(vm_object& vm, device_node& device, const piece& gone) {
   vm.own_work_ended();
 }
 
-void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
+namespace {
+
+// If nothing is in it, nobody is about to use it, and the block as a whole is as it has to be for that.
+template <typename F>
+void release_frame_if(vm_object& vm, device_node& device, block_index index, F&& fits) {
   lock_guard making(device.pieces);
   block& b = vm.table.at(index);
   frame_index frame = no_frame;
@@ -445,8 +449,8 @@ void release_unused_frame(vm_object& vm, device_node& device, block_index index)
     block_guard guard(b.lock);
     const node_pages& here = b.node(device.node);
     // Freed memory that waits for its scopes is still here: the last of it to be reclaimed comes by again.
-    if (b.allocated != no_pages || here.valid != no_pages || b.busy.load(std::memory_order_relaxed) != no_pages ||
-        !here.has_frame() || here.leases != 0)
+    if (!fits(b) || here.valid != no_pages || b.busy.load(std::memory_order_relaxed) != no_pages || !here.has_frame() ||
+        here.leases != 0)
       return;
     vm.own_work.fetch_add(1);  // until it is free, it is nowhere to be found
     address = take_frame_locked(vm, device.node, index, b, frame);
@@ -454,6 +458,18 @@ void release_unused_frame(vm_object& vm, device_node& device, block_index index)
   device.api->piece_destroy(device.handle, offset_of(index), 1, address);
   device.pool.give_back(frame);
   vm.own_work_ended();
+}
+
+}  // namespace
+
+void release_unused_frame(vm_object& vm, device_node& device, block_index index) {
+  release_frame_if(vm, device, index, [](const block& b) { return b.allocated == no_pages; });
+}
+
+void release_empty_frame(vm_object& vm, device_node& device, block_index index) {
+  release_frame_if(vm, device, index, [&](const block& b) {
+    return b.leases == 0 && (b.node(device.node).pinned & b.allocated) == no_pages;
+  });
 }
 
 }  // namespace gm

@@ -36,6 +36,9 @@ void release_piece(vm_object&, device_node&, const piece&);
 // Gives the block's frame (a piece of one) back if nobody's memory is in the block any more. Needs no admission lock.
 void release_unused_frame(vm_object&, device_node&, block_index);
 
+// The same if its memory is somebody's, but nothing of it is there, or declared.
+void release_empty_frame(vm_object&, device_node&, block_index);
+
 // The piece that a block of an extent belongs to on this device: one block with a window, else all of the extent's.
 piece piece_for(const device_node&, const extent&, block_index);
 

@@ -122,7 +122,7 @@ class device_faults {
   bring_plan ahead_{};  // what to bring before it is asked for, from the second entry on
   event work_;
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> asleep_{false};  // a thread that has not started yet does not sleep, either
+  std::atomic<bool> asleep_{false};      // a thread that has not started yet does not sleep, either
   std::vector<posted_page> unanswered_;  // requests whose answer has failed; under scopes_lock_
   std::vector<posted_page> waiting_;     // sorted by page
   bool starved_ = false;                 // this round found no frame

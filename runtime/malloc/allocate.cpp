@@ -1,80 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// allocate.cpp - entry points: gm_malloc and its kin, on page-granular extents.
+// allocate.cpp - entry points: gm_malloc and its kin. Objects up to 32 KiB share pages (object_heap.h); what is larger
+// has pages of its own.
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 
+#include <cstring>
+
 #include "api/entry.h"
 #include "base/check.h"
 #include "evict/reclaim.h"
-#include "fault/condemned.h"
+#include "malloc/object_heap.h"
+#include "malloc/page_allocation.h"
 
 using namespace gm;
 
 namespace {
 
-// Sets or clears the allocated bit of the extent's pages. Clearing wakes whoever is parked there, to be told.
-void mark_pages(vm_object& vm, const extent& e, bool allocated) {
-  for (std::uint64_t i = 0; i < e.blocks(); ++i) {
-    const block_index index{e.first_block().value + i};
-    block& b = vm.table.at(index);
-    const page_mask pages = pages_touched(e.bytes(), index);
-    block_guard guard(b.lock);
-    if (allocated) {
-      b.allocated |= pages;
-      if (index == e.first_block()) b.starts |= one_page(page_in_block(e.first));
-      continue;
-    }
-    b.allocated &= ~pages;
-    b.starts &= ~pages;
-    b.willneed &= ~pages;
-    for (unsigned n = 0; n < vm.nodes; ++n) b.node(n).pinned &= ~pages;
-    for_each_run(b.parked & pages,
-                 [&](unsigned first, unsigned count) { vm.cpu->wake(vm.bytes_of(index, first, count)); });
-    b.parked &= ~pages;
-  }
-}
-
-void* allocate(std::size_t alignment, std::size_t bytes) {
-  runtime* rt = current();
-  if (rt == nullptr) return nullptr;
-  if (bytes > rt->vm.memory.bytes()) {
-    (void)fail(status::no_memory, "%zu bytes are more than the arena of %llu (GM_ARENA_SIZE)", bytes,
-               static_cast<unsigned long long>(rt->vm.memory.bytes()));
-    errno = ENOMEM;
-    return nullptr;
-  }
-  extent* e = rt->vm.extents.allocate(bytes, alignment);
-  if (e == nullptr) {
-    (void)fail(status::no_memory,
-               "the arena of %llu bytes has no room for %zu more (GM_ARENA_SIZE), or there is no "
-               "memory to record it",
-               static_cast<unsigned long long>(rt->vm.memory.bytes()), bytes);
-    errno = ENOMEM;
-    return nullptr;
-  }
-  if (rt->vm.table.ensure(e->first_block(), e->blocks()) != status::ok) {
-    // Nothing of it was ever used.
-    (void)rt->vm.extents.retire(e->bytes().begin);
-    (void)rt->vm.extents.drop_reference(*e);
-    if (rt->vm.extents.drop_reference(*e)) rt->vm.extents.release(*e);
-    errno = ENOMEM;
-    return nullptr;
-  }
-  rt->offenders.heal(e->bytes());
-  void* pointer = rt->vm.memory.user(e->bytes().begin);
-  mark_pages(rt->vm, *e, true);
-  if (rt->vm.extents.drop_reference(*e)) reclaim(rt->vm, *e);
+// Memory of whole pages.
+void* allocate(runtime& rt, std::size_t alignment, std::size_t bytes) {
+  void* pointer = allocate_pages(rt, bytes, alignment);
+  if (pointer == nullptr) errno = ENOMEM;
   return pointer;
 }
 
-void free_or_abort(runtime& rt, void* pointer, const char* function) {
-  extent* e = rt.vm.memory.contains(pointer) ? rt.vm.extents.retire(rt.vm.memory.offset_of(pointer)) : nullptr;
-  if (e == nullptr)
+// For what may be small, past the fast path.
+[[gnu::noinline]] void* allocate_any(std::size_t alignment, std::size_t bytes) {
+  runtime* rt = current();
+  if (rt == nullptr) return nullptr;
+  if (bytes > largest_object || alignment > most_aligned_object) return allocate(*rt, alignment, bytes);
+  object_heap* heap = object_heap::of(*rt);
+  if (heap == nullptr) return allocate(*rt, alignment, bytes);
+  void* object = heap->allocate(alignment, bytes);
+  if (object == nullptr) errno = ENOMEM;
+  return object;
+}
+
+void free_pages_or_abort(runtime& rt, void* pointer, const char* function) {
+  if (!rt.vm.memory.contains(pointer) || !free_pages(rt, rt.vm.memory.offset_of(pointer)))
     abort_with("%s(%p): not the start of a live allocation (freed twice, from another allocator, or inside one)",
                function, pointer);
-  mark_pages(rt.vm, *e, false);
-  if (rt.vm.extents.drop_reference(*e)) reclaim(rt.vm, *e);
 }
 
 // Copies what there is; pages that nobody holds stay nobody's in the new place.
@@ -98,54 +63,39 @@ status copy_contents(runtime& rt, byte_range from, std::byte* to) {
   return result;
 }
 
-}  // namespace
-
-void* gm_malloc(size_t bytes) { return allocate(16, bytes); }
-
-void* gm_calloc(size_t count, size_t bytes) {
-  size_t total = 0;
-  if (__builtin_mul_overflow(count, bytes, &total)) {
-    (void)fail(status::no_memory, "%zu times %zu bytes overflow", count, bytes);
-    errno = ENOMEM;
-    return nullptr;
-  }
-  return allocate(16, total);  // fresh extents are NOMAP, which reads as zero
+// Scopes that have ended keep the old memory until they are released; an open one is still going to use it.
+bool is_open(runtime& rt, void* pointer, byte_range bytes) {
+  if (!rt.vm.leases.open_over(bytes)) return false;
+  (void)fail(status::busy, "gm_realloc(%p): a scope is open over the memory: end it first", pointer);
+  errno = EBUSY;
+  return true;
 }
 
-void* gm_aligned_alloc(size_t alignment, size_t bytes) {
-  if (!std::has_single_bit(alignment)) {
-    (void)fail(status::invalid_argument, "an alignment of %zu is not a power of two", alignment);
-    errno = EINVAL;
-    return nullptr;
-  }
-  return allocate(alignment, bytes);
+void* resize_object(runtime& rt, void* pointer, std::size_t bytes) {
+  const std::size_t old_bytes = live_objects.engine->usable_bytes(pointer);
+  if (bytes <= old_bytes && (bytes >= old_bytes / 2 || old_bytes <= 16)) return pointer;
+  const std::uint64_t begin = rt.vm.memory.offset_of(pointer);
+  if (is_open(rt, pointer, {begin, begin + old_bytes})) return nullptr;
+  void* result = gm_malloc(bytes);
+  if (result == nullptr) return nullptr;
+  std::memcpy(result, pointer, std::min(bytes, old_bytes));
+  gm_free(pointer);
+  return result;
 }
 
-void* gm_realloc(void* pointer, size_t bytes) {
-  if (pointer == nullptr) return gm_malloc(bytes);
-  runtime* rt = current();
-  if (rt == nullptr) return nullptr;  // a forked child, or shut down: the memory is not here
-  if (bytes == 0) {
-    free_or_abort(*rt, pointer, "gm_realloc");
-    return nullptr;
-  }
+void* resize_pages(runtime& rt, void* pointer, std::size_t bytes) {
   extent* old =
-      rt->vm.memory.contains(pointer) ? rt->vm.extents.reference_start(rt->vm.memory.offset_of(pointer)) : nullptr;
+      rt.vm.memory.contains(pointer) ? rt.vm.extents.reference_start(rt.vm.memory.offset_of(pointer)) : nullptr;
   if (old == nullptr) abort_with("gm_realloc(%p): not the start of a live allocation", pointer);
   const std::uint64_t old_bytes = old->bytes().bytes();
   void* result = pointer;
   if (bytes > old_bytes || bytes < old_bytes / 2) {
-    // Scopes that have ended keep the old memory until they are released; an open one is still going to use it.
-    if (rt->vm.leases.open_over(old->bytes())) {
-      (void)fail(status::busy, "gm_realloc(%p): a scope is open over the memory: end it first", pointer);
-      errno = EBUSY;
-      result = nullptr;
-    } else {
-      result = gm_malloc(bytes);
-    }
-    if (result != nullptr) {
+    result = is_open(rt, pointer, old->bytes()) ? nullptr : gm_malloc(bytes);
+    if (result != nullptr && live_objects.has(result)) {
+      std::memcpy(result, pointer, bytes);
+    } else if (result != nullptr) {
       const std::uint64_t begin = old->bytes().begin;
-      const status s = copy_contents(*rt, {begin, begin + std::min<std::uint64_t>(bytes, old_bytes)},
+      const status s = copy_contents(rt, {begin, begin + std::min<std::uint64_t>(bytes, old_bytes)},
                                      static_cast<std::byte*>(result));
       if (s != status::ok) {
         gm_free(result);
@@ -155,22 +105,78 @@ void* gm_realloc(void* pointer, size_t bytes) {
     }
   }
   const bool moved = result != nullptr && result != pointer;
-  if (rt->vm.extents.drop_reference(*old)) reclaim(rt->vm, *old);
-  if (moved) free_or_abort(*rt, pointer, "gm_realloc");
+  if (rt.vm.extents.drop_reference(*old)) reclaim(rt.vm, *old);
+  if (moved) free_pages_or_abort(rt, pointer, "gm_realloc");
   return result;
 }
 
-void gm_free(void* pointer) {
+[[gnu::noinline]] void free_any(void* pointer) {
   if (pointer == nullptr) return;
   runtime* rt = running();
   if (rt == nullptr && in_forked_child()) return;  // the memory stayed with the parent
   if (rt == nullptr) abort_with("gm_free(%p): gmem does not run (never started, or shut down)", pointer);
-  free_or_abort(*rt, pointer, "gm_free");
+  if (live_objects.has(pointer))
+    object_heap::of(*rt)->free(pointer);
+  else
+    free_pages_or_abort(*rt, pointer, "gm_free");
+}
+
+}  // namespace
+
+void* gm_malloc(size_t bytes) {
+  if (bytes <= largest_object) [[likely]]
+    if (void* object = allocate_object(bytes); object != nullptr) [[likely]]
+      return object;
+  return allocate_any(16, bytes);
+}
+
+void* gm_calloc(size_t count, size_t bytes) {
+  size_t total = 0;
+  if (__builtin_mul_overflow(count, bytes, &total)) {
+    (void)fail(status::no_memory, "%zu times %zu bytes overflow", count, bytes);
+    errno = ENOMEM;
+    return nullptr;
+  }
+  void* result = gm_malloc(total);
+  if (result != nullptr && live_objects.has(result)) std::memset(result, 0, total);
+  return result;  // fresh pages are NOMAP, which reads as zero
+}
+
+void* gm_aligned_alloc(size_t alignment, size_t bytes) {
+  if (!std::has_single_bit(alignment)) {
+    (void)fail(status::invalid_argument, "an alignment of %zu is not a power of two", alignment);
+    errno = EINVAL;
+    return nullptr;
+  }
+  return allocate_any(alignment, bytes);
+}
+
+void* gm_realloc(void* pointer, size_t bytes) {
+  if (pointer == nullptr) return gm_malloc(bytes);
+  runtime* rt = current();
+  if (rt == nullptr) return nullptr;  // a forked child, or shut down: the memory is not here
+  const bool is_object = live_objects.has(pointer);
+  if (bytes == 0) {
+    if (is_object)
+      gm_free(pointer);
+    else
+      free_pages_or_abort(*rt, pointer, "gm_realloc");
+    return nullptr;
+  }
+  return is_object ? resize_object(*rt, pointer, bytes) : resize_pages(*rt, pointer, bytes);
+}
+
+void gm_free(void* pointer) {
+  if (live_objects.has(pointer)) [[likely]]
+    if (free_object(pointer)) [[likely]]
+      return;
+  free_any(pointer);
 }
 
 size_t gm_usable_size(const void* pointer) {
   runtime* rt = running();
   if (rt == nullptr || pointer == nullptr || !rt->vm.memory.contains(pointer)) return 0;
+  if (live_objects.has(pointer)) return live_objects.engine->usable_bytes(pointer);
   extent* e = rt->vm.extents.reference_start(rt->vm.memory.offset_of(pointer));
   if (e == nullptr) return 0;
   const std::uint64_t bytes = e->bytes().bytes();

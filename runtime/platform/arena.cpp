@@ -92,6 +92,12 @@ void arena::destroy() {
   user_is_lent_ = false;
 }
 
+bool reserve_for_good(std::uintptr_t base, std::uint64_t bytes) {
+  void* wanted = reinterpret_cast<void*>(base);
+  return mmap(wanted, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) ==
+         wanted;
+}
+
 status arena::populate(byte_range range) const {
   if (range.bytes() == 0) return status::ok;
   if (inject::fails(inject::point::host_memory)) {

@@ -56,4 +56,7 @@ class arena {
   bool user_is_lent_ = false;
 };
 
+// Addresses that nobody has are nobody's for good: what still knows them never meets other memory there.
+bool reserve_for_good(std::uintptr_t base, std::uint64_t bytes);
+
 }  // namespace gm

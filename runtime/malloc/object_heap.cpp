@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "malloc/object_heap.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "api/runtime.h"
+#include "base/log.h"
+#include "evict/room.h"
+#include "malloc/page_allocation.h"
+#include "migrate/host_pages.h"
+#include "migrate/move.h"
+#include "migrate/registrar.h"
+
+namespace gm {
+
+thread_local constinit object_cache this_cache;
+constinit object_space live_objects;
+
+namespace {
+
+// Bound caches, and what ended ones have counted of the life that is. Taken for a few instructions, and not while the
+// engine is called: it would come round by take_chunk.
+constinit std::mutex caches_lock;
+constinit object_cache* first_cache = nullptr;
+constinit std::uint64_t ended_made = 0;
+constinit std::uint64_t ended_freed = 0;
+
+constinit std::mutex making_lock;   // of a runtime's heap
+constinit std::uint64_t lives = 0;  // under it
+
+// Where caches of an earlier life may still find objects.
+struct addresses {
+  std::uintptr_t begin;
+  std::uintptr_t end;
+};
+std::vector<addresses>& haunted() {
+  static auto* all = new std::vector<addresses>;
+  return *all;
+}
+
+void link(object_cache& cache) {
+  const std::scoped_lock guard(caches_lock);
+  cache.made.store(0, std::memory_order_relaxed);
+  cache.freed.store(0, std::memory_order_relaxed);
+  cache.previous = nullptr;
+  cache.next = first_cache;
+  if (first_cache != nullptr) first_cache->previous = &cache;
+  first_cache = &cache;
+}
+
+void unlink(object_cache& cache, bool counts) {
+  const std::scoped_lock guard(caches_lock);
+  (cache.previous != nullptr ? cache.previous->next : first_cache) = cache.next;
+  if (cache.next != nullptr) cache.next->previous = cache.previous;
+  if (!counts) return;
+  ended_made += cache.made.load(std::memory_order_relaxed);
+  ended_freed += cache.freed.load(std::memory_order_relaxed);
+}
+
+// Locks may be held there for ever.
+constinit bool is_child = false;
+
+void forget_in_child() {
+  live_objects.life.store(0);
+  is_child = true;
+}
+
+}  // namespace
+
+struct at_thread_end {
+  ~at_thread_end() { object_heap::thread_ends(); }
+};
+
+// The engine's own end of the thread comes later, and finds nothing.
+void object_heap::thread_ends() {
+  object_cache& cache = this_cache;
+  cache.is_over = true;
+  if (cache.life == object_cache::no_life || is_child) return;
+  const object_engine& engine = *live_objects.engine;
+  engine.flush_cache();
+  engine.close_cache();
+  const bool counts = cache.life == live_objects.life.load();
+  cache.life = object_cache::no_life;
+  unlink(cache, counts);
+}
+
+object_heap::object_heap(runtime& rt, const object_engine& engine) : rt_(rt), engine_(engine), life_(++lives) {}
+
+object_heap::~object_heap() = default;
+
+object_heap* object_heap::of(runtime& rt) {
+  if (rt.objects != nullptr || rt.has_no_objects.load(std::memory_order_acquire))
+    return static_cast<object_heap*>(rt.objects.load(std::memory_order_acquire));
+  const std::scoped_lock guard(making_lock);
+  if (rt.objects != nullptr || rt.has_no_objects) return static_cast<object_heap*>(rt.objects.load());
+  const object_engine* engine = find_object_engine();
+  std::unique_ptr<object_heap> made;
+  if (engine != nullptr) made.reset(new (std::nothrow) object_heap(rt, *engine));
+  if (made == nullptr || !made->start()) {
+    log_line(log_level::info, "small objects take a page of %llu KiB each: %s",
+             static_cast<unsigned long long>(page_bytes >> 10), last_error());
+    rt.has_no_objects.store(true, std::memory_order_release);
+    return nullptr;
+  }
+  object_heap* heap = made.release();
+  rt.objects.store(heap, std::memory_order_release);
+  return heap;
+}
+
+bool object_heap::start() {
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_in_child);
+  (void)registered;
+  const std::uintptr_t base = rt_.vm.memory.user_base();
+  const std::uint64_t bytes = rt_.vm.memory.bytes();
+  for (const addresses& there : haunted())
+    if (base < there.end && there.begin < base + bytes) {
+      (void)fail(status::busy,
+                 "threads still have caches of objects that gmem had at these addresses before it was "
+                 "shut down");
+      return false;
+    }
+  const std::uint64_t words = (bytes / object_engine::chunk_bytes + 63) / 64;
+  chunk_bits_.reset(new (std::nothrow) std::atomic<std::uint64_t>[words] {});
+  if (chunk_bits_ == nullptr) {
+    (void)fail(status::no_memory, "no memory to record where they are");
+    return false;
+  }
+  arenas_most_ = std::clamp(std::thread::hardware_concurrency(), 1u, arenas_max);
+  {
+    const std::scoped_lock guard(caches_lock);
+    ended_made = ended_freed = 0;
+  }
+  live_objects.engine = &engine_;
+  live_objects.chunk_bits = chunk_bits_.get();
+  live_objects.base.store(base);
+  live_objects.bytes.store(bytes);
+  live_objects.life.store(life_, std::memory_order_release);
+  return true;
+}
+
+// ---- Threads -------------------------------------------------------------------------------------------------------
+
+bool object_heap::arena_for(unsigned turn, unsigned& arena) {
+  std::atomic<unsigned>& slot = arenas_[turn % arenas_most_];
+  if (slot.load() == 0) {
+    const std::scoped_lock guard(making_lock);
+    unsigned made = 0;
+    const object_source source = {
+        .take_chunk = [](void* self) { return static_cast<object_heap*>(self)->take_chunk(); },
+        .in_use = [](void* self, void* first,
+                     std::size_t bytes) { static_cast<object_heap*>(self)->set_units(first, bytes, true); },
+        .unused = [](void* self, void* first,
+                     std::size_t bytes) { static_cast<object_heap*>(self)->set_units(first, bytes, false); },
+        .owner = this};
+    if (slot.load() == 0) {
+      if (!engine_.make_arena(source, made)) return false;
+      slot.store(made + 1);
+    }
+  }
+  arena = slot.load() - 1;
+  return true;
+}
+
+bool object_heap::bind() {
+  static thread_local at_thread_end at_end;
+  (void)at_end;
+  object_cache& cache = this_cache;
+  if (cache.is_over) return false;
+  if (cache.life != object_cache::no_life) {  // of an earlier life, which has left the chunks' records for this
+    engine_.flush_cache();
+    cache.life = object_cache::no_life;
+    unlink(cache, false);
+  }
+  unsigned arena = 0;
+  if (!arena_for(turn_.fetch_add(1), arena) || !engine_.use_arena(arena)) return false;
+  link(cache);
+  cache.life = life_;
+  return true;
+}
+
+void* object_heap::allocate(std::size_t alignment, std::size_t bytes) {
+  bytes = std::max<std::size_t>(bytes, 16);
+  if (this_cache.life == life_ || bind()) {
+    void* object = alignment <= 16 ? engine_.allocate(bytes) : engine_.allocate_aligned(alignment, bytes);
+    if (object != nullptr) count(this_cache.made);
+    return object;
+  }
+  unsigned arena = 0;
+  if (!arena_for(0, arena)) return nullptr;
+  void* object = engine_.allocate_uncached(arena, std::max<std::size_t>(alignment, 16), bytes);
+  if (object == nullptr) return nullptr;
+  const std::scoped_lock guard(caches_lock);
+  ++ended_made;
+  return object;
+}
+
+void object_heap::free(void* object) {
+  if (this_cache.life == life_ || bind()) {
+    (void)free_object(object);
+    return;
+  }
+  engine_.release_uncached(object);
+  const std::scoped_lock guard(caches_lock);
+  ++ended_freed;
+}
+
+std::uint64_t object_heap::live() const {
+  const std::scoped_lock guard(caches_lock);
+  std::uint64_t made = ended_made;
+  std::uint64_t freed = ended_freed;
+  for (const object_cache* c = first_cache; c != nullptr; c = c->next) {
+    if (c->life != life_) continue;
+    made += c->made.load(std::memory_order_relaxed);
+    freed += c->freed.load(std::memory_order_relaxed);
+  }
+  return made - std::min(made, freed);  // read beside what changes it
+}
+
+std::uint64_t object_heap::chunks() const { return chunk_count_.load(std::memory_order_relaxed); }
+
+std::uint64_t object_heap::metadata_bytes() const {
+  return engine_.metadata_bytes() + chunks() * (sizeof(chunk) + sizeof(block_index) + 4 * sizeof(void*));
+}
+
+// ---- Chunks --------------------------------------------------------------------------------------------------------
+
+void* object_heap::take_chunk() try {
+  void* memory = allocate_pages(rt_, object_engine::chunk_bytes, object_engine::chunk_bytes);
+  if (memory == nullptr) return nullptr;
+  const std::uint64_t offset = rt_.vm.memory.offset_of(memory);
+  const block_index index = block_of(page_of(offset));
+  try {
+    lock_guard guard(lock_);
+    chunks_.try_emplace(index);
+  } catch (const std::bad_alloc&) {
+    (void)free_pages(rt_, offset);
+    return nullptr;
+  }
+  chunk_bits_[index.value / 64].fetch_or(std::uint64_t{1} << index.value % 64);
+  chunk_count_.fetch_add(1, std::memory_order_relaxed);
+  return memory;
+} catch (const std::bad_alloc&) {
+  return nullptr;
+}
+
+// A page that comes into use waits for its giving back to be over, by the lock.
+void object_heap::set_units(void* first, std::size_t bytes, bool in_use) {
+  lock_guard guard(lock_);
+  if (closed_) return;
+  const std::uint64_t offset = rt_.vm.memory.offset_of(first);
+  const block_index index = block_of(page_of(offset));
+  const auto found = chunks_.find(index);
+  if (found == chunks_.end()) return;
+  chunk& c = found->second;
+  const std::uint64_t begin = (offset - offset_of(index)) / unit_bytes;
+  constexpr std::uint64_t units_a_page = page_bytes / unit_bytes;
+  for (std::uint64_t unit = begin; unit < begin + bytes / unit_bytes; ++unit) {
+    std::uint16_t& of_page = c.units[unit / units_a_page];
+    const auto bit = static_cast<std::uint16_t>(1u << unit % units_a_page);
+    of_page = static_cast<std::uint16_t>(in_use ? of_page | bit : of_page & ~bit);
+  }
+  if (!in_use) give_back_locked(index, c);
+}
+
+// Pages without a unit in use (a fault may have brought some along that never had one), as far as nothing is in the
+// way: nothing is waited for.
+void object_heap::give_back_locked(block_index index, const chunk& c) {
+  page_mask pages = no_pages;
+  for (unsigned page = 0; page < pages_per_block; ++page)
+    if (c.units[page] == 0) pages |= one_page(page);
+  vm_object& vm = rt_.vm;
+  block& b = vm.table.at(index);
+  {
+    block_guard guard(b.lock);
+    pages &= (b.backed | valid_anywhere(b, vm.nodes)) & ~b.busy.load(std::memory_order_relaxed);
+    for (unsigned n = 0; n < vm.nodes; ++n) pages &= ~b.node(n).pinned;
+    if (b.leases != 0 || pages == no_pages || !host_memory_is_loose_locked(vm, index, b)) return;
+    if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return;
+    make_exclusive_locked(vm, index, b, host_node, pages);
+    b.host().valid &= ~pages;
+  }
+  for (unsigned n = 1; n < vm.nodes; ++n) release_empty_frame(vm, vm.device(n), index);
+}
+
+void object_heap::trim() {
+  if (this_cache.life == life_) engine_.flush_cache();
+  for (const std::atomic<unsigned>& slot : arenas_)
+    if (const unsigned arena = slot.load(); arena != 0) engine_.trim_arena(arena - 1);
+  lock_guard guard(lock_);
+  for (auto& [index, c] : chunks_) give_back_locked(index, c);
+}
+
+bool object_heap::close() {
+  live_objects.life.store(0);
+  live_objects.bytes.store(0);
+  if (this_cache.life == life_) {
+    engine_.flush_cache();
+    engine_.close_cache();
+    this_cache.life = object_cache::no_life;
+    unlink(this_cache, false);
+  }
+  bool others = false;
+  {
+    const std::scoped_lock guard(caches_lock);
+    for (const object_cache* c = first_cache; c != nullptr; c = c->next) others = others || c->life == life_;
+  }
+  bool all_gone = !others;
+  for (const std::atomic<unsigned>& slot : arenas_)
+    if (const unsigned arena = slot.load(); arena != 0 && !others)
+      all_gone = engine_.destroy_arena(arena - 1) && all_gone;
+  if (!all_gone) {
+    const std::uintptr_t base = rt_.vm.memory.user_base();
+    const std::scoped_lock guard(making_lock);
+    haunted().push_back({base, base + rt_.vm.memory.bytes()});
+  }
+  std::map<block_index, chunk> gone;
+  {
+    lock_guard guard(lock_);
+    closed_ = true;
+    gone.swap(chunks_);
+  }
+  for (auto& [index, c] : gone) (void)free_pages(rt_, offset_of(index));
+  chunk_count_.store(0);
+  return all_gone;
+}
+
+}  // namespace gm
