@@ -52,6 +52,17 @@ inline constexpr row rows[] = {
     {"oversubscribe/bfs", "ours_ns", 1e6, "ms", goal::ratio_at_most, 1.5, "<= 1.5"},
     {"oversubscribe/pagerank", "ours_ns", 1e6, "ms", goal::ratio_at_most, 1.5, "<= 1.5"},
     {"evict/clean", "bytes_written_back", 1, "bytes home", goal::figure_at_most, 0, "0 bytes"},
+    {"malloc/pair:16/threads:1", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:16/threads:2", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:256/threads:1", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:256/threads:2", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:4096/threads:1", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:4096/threads:2", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:32768/threads:1", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/pair:32768/threads:2", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/churn/threads:1", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/churn/threads:2", "ours_ns", 1, "ns a pair", goal::ratio_at_most, 1.3, "<= 1.3"},
+    {"malloc/page_overhead", "percent", 1, "%", goal::figure_at_most, 15, "<= 15 %"},
 };
 
 constexpr const row* find_row(std::string_view name) {

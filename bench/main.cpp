@@ -14,6 +14,7 @@ void add_cases(gm::bench::case_list& all) {
   gm::bench::add_demand(all);
   gm::bench::add_oversubscribe(all);
   gm::bench::add_oversubscribed_graphs(all);
+  gm::bench::add_malloc(all);
 }
 
 }  // namespace

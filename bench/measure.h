@@ -56,6 +56,7 @@ void add_table(case_list&);
 void add_demand(case_list&);
 void add_oversubscribe(case_list&);
 void add_oversubscribed_graphs(case_list&);
+void add_malloc(case_list&);
 
 // Registers the cases with Google Benchmark.
 void register_cases(const case_list&);

@@ -17,16 +17,22 @@ function(gmem_find_jemalloc)
   endif()
 endfunction()
 
-function(gmem_add_jemalloc)
-  set(renamed ${CMAKE_BINARY_DIR}/jemalloc/libgmem_jemalloc.a)
+# gmem_rename_jemalloc(TARGET PREFIX): the archive in the variable TARGET_archive, made by the target.
+function(gmem_rename_jemalloc target prefix)
+  set(renamed ${CMAKE_BINARY_DIR}/jemalloc/lib${target}.a)
+  set(script ${PROJECT_SOURCE_DIR}/cmake/rename_jemalloc.cmake)
   add_custom_command(
     OUTPUT ${renamed}
-    COMMAND ${CMAKE_COMMAND} -D FROM=${GMEM_JEMALLOC_ARCHIVE} -D TO=${renamed} -D AR=${CMAKE_AR} -D NM=${CMAKE_NM}
-            -D OBJCOPY=${CMAKE_OBJCOPY} -P ${PROJECT_SOURCE_DIR}/cmake/rename_jemalloc.cmake
-    DEPENDS ${GMEM_JEMALLOC_ARCHIVE} ${PROJECT_SOURCE_DIR}/cmake/rename_jemalloc.cmake
+    COMMAND ${CMAKE_COMMAND} -D FROM=${GMEM_JEMALLOC_ARCHIVE} -D TO=${renamed} -D PREFIX=${prefix} -D AR=${CMAKE_AR}
+            -D NM=${CMAKE_NM} -D OBJCOPY=${CMAKE_OBJCOPY} -P ${script}
+    DEPENDS ${GMEM_JEMALLOC_ARCHIVE} ${script}
     COMMENT "Renaming jemalloc's symbols" VERBATIM)
-  add_custom_target(gmem_renamed_jemalloc DEPENDS ${renamed})
+  add_custom_target(${target} DEPENDS ${renamed})
+  set(${target}_archive ${renamed} PARENT_SCOPE)
+endfunction()
 
+function(gmem_add_jemalloc)
+  gmem_rename_jemalloc(gmem_renamed_jemalloc gmem_jemalloc_)
   add_library(gmem_jemalloc_engine OBJECT ${PROJECT_SOURCE_DIR}/runtime/malloc/jemalloc/engine.cpp)
   gmem_rules(gmem_jemalloc_engine)
   target_include_directories(gmem_jemalloc_engine PRIVATE ${PROJECT_SOURCE_DIR}/runtime)
@@ -37,7 +43,7 @@ function(gmem_add_jemalloc)
   gmem_rules(gmem-jemalloc)
   gmem_export_only(gmem-jemalloc jemalloc.map)
   set_target_properties(gmem-jemalloc PROPERTIES LINKER_LANGUAGE CXX)
-  target_link_libraries(gmem-jemalloc PRIVATE ${renamed} Threads::Threads ${CMAKE_DL_LIBS} m)
+  target_link_libraries(gmem-jemalloc PRIVATE ${gmem_renamed_jemalloc_archive} Threads::Threads ${CMAKE_DL_LIBS} m)
   add_dependencies(gmem-jemalloc gmem_renamed_jemalloc)
-  set(gmem_renamed_jemalloc_archive ${renamed} PARENT_SCOPE)
+  set(gmem_renamed_jemalloc_archive ${gmem_renamed_jemalloc_archive} PARENT_SCOPE)
 endfunction()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D FROM=ARCHIVE -D TO=ARCHIVE -D AR= -D NM= -D OBJCOPY= -P rename_jemalloc.cmake: a copy in which every name
-# that the archive defines begins with gmem_jemalloc_, without its C++ operators, and in which what it asks the
-# environment and the file system for its configuration goes to functions of runtime/malloc/jemalloc/engine.cpp.
+# cmake -D FROM=ARCHIVE -D TO=ARCHIVE -D PREFIX=NAME_ -D AR= -D NM= -D OBJCOPY= -P rename_jemalloc.cmake: a copy in which
+# every name that the archive defines has the prefix, without its C++ operators. What it asks the environment and the
+# file system for its configuration goes to PREFIXsetting and PREFIXlink.
 
 get_filename_component(folder ${TO} DIRECTORY)
 file(MAKE_DIRECTORY ${folder})
@@ -18,10 +18,10 @@ endfunction()
 run(${AR} d ${TO}.new jemalloc_cpp.pic.o jemalloc_cpp.o)
 run(${NM} --extern-only --defined-only --format=posix ${TO}.new)
 string(REGEX MATCHALL "[^\n]+ [A-Za-z] [^\n]*" symbols "${output}")
-set(list "secure_getenv gmem_jemalloc_setting\nreadlink gmem_jemalloc_link\n")
+set(list "secure_getenv ${PREFIX}setting\nreadlink ${PREFIX}link\n")
 foreach(line IN LISTS symbols)
   string(REGEX REPLACE " .*" "" name "${line}")
-  string(APPEND list "${name} gmem_jemalloc_${name}\n")
+  string(APPEND list "${name} ${PREFIX}${name}\n")
 endforeach()
 file(WRITE ${TO}.symbols "${list}")
 run(${OBJCOPY} --redefine-syms=${TO}.symbols ${TO}.new)

@@ -259,7 +259,7 @@ class crowd::member {
   void own_memory() {
     last_ = "its own memory";
     if (own_ == nullptr) {
-      own_known_.assign(1 + random_.below(6 * page_size), 0);
+      own_known_.assign(page_size / 2 + 1 + random_.below(6 * page_size), 0);  // smaller ones share pages
       own_ = static_cast<std::uint8_t*>(gm_calloc(own_known_.size(), 1));
       if (own_ == nullptr) return wrong("gm_calloc");
     }
@@ -280,7 +280,7 @@ class crowd::member {
         return;
       }
       case 3: {
-        const std::size_t wanted = 1 + random_.below(6 * page_size);
+        const std::size_t wanted = page_size / 2 + 1 + random_.below(6 * page_size);
         auto* moved = static_cast<std::uint8_t*>(gm_realloc(own_, wanted));
         if (moved == nullptr) return wrong("gm_realloc");
         own_ = moved;

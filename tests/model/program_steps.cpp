@@ -2,6 +2,7 @@
 // program_steps.cpp - the steps a program draws from.
 #include <unistd.h>
 
+#include "malloc/object_heap.h"
 #include "model/program.h"
 
 namespace gm::test {
@@ -93,8 +94,10 @@ bool program::allocate() {
       bytes = random_.between(1, 12 * page_size);
       break;
   }
-  const std::uint64_t how = random_.below(3);
-  const std::size_t alignment = std::size_t{16} << random_.below(19);
+  // Small ones by an alignment that gives them pages of their own: what shares a page is no part of this model.
+  const bool is_small = bytes <= largest_object;
+  const std::uint64_t how = is_small ? 2 : random_.below(3);
+  const std::size_t alignment = (is_small ? 2 * most_aligned_object : 16) << random_.below(is_small ? 10 : 19);
   void* made = how == 0 ? gm_calloc(bytes, 1) : how == 1 ? gm_malloc(bytes) : gm_aligned_alloc(alignment, bytes);
   note("#%u = %zu bytes, %s", next_number_, bytes, how == 0 ? "calloc" : how == 1 ? "malloc" : "aligned_alloc");
   if (made == nullptr) return wrong(std::string("allocation: ") + gm_last_error());
@@ -141,7 +144,8 @@ bool program::release() {
 bool program::resize() {
   allocation* a = any_allocation();
   if (a == nullptr) return true;
-  const std::size_t bytes = random_.between(1, std::min<std::size_t>(2 * a->bytes(), 2 * block_size));
+  std::size_t bytes = random_.between(1, std::min<std::size_t>(2 * a->bytes(), 2 * block_size));
+  if (bytes < gm_usable_size(a->base) / 2) bytes = std::max(bytes, largest_object + 1);  // moves: see allocate()
   // All of it: a scope may still be open over what an earlier call cut off.
   range whole{a, 0, gm_usable_size(a->base), GM_READ_WRITE};
   const bool busy = own_scope_conflicts(whole);

@@ -113,8 +113,9 @@ TEST(scope, end_is_once_and_for_all) {
 }
 
 TEST(scope, moves) {
+  // Of pages of their own: small ones would share one, which two scopes of a thread cannot.
   gm::stream stream;
-  gm::vector<int> x(10, 1), y(10, 2);
+  gm::vector<int> x(20000, 1), y(20000, 2);
   gm::scope first(stream, gm::read_write(x));
   gm::scope second(std::move(first));
   EXPECT_FALSE(first.is_open());  // NOLINT(bugprone-use-after-move): it says so
