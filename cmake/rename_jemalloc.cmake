@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D FROM=ARCHIVE -D TO=ARCHIVE -D PREFIX=NAME_ -D AR= -D NM= -D OBJCOPY= -P rename_jemalloc.cmake: a copy in which
-# every name that the archive defines has the prefix, without its C++ operators. What it asks the environment and the
-# file system for its configuration goes to PREFIXsetting and PREFIXlink.
+# cmake -D FROM=ARCHIVE -D TO=ARCHIVE -D PREFIX=NAME_ -D AR= -D NM= -D OBJCOPY= -P rename_jemalloc.cmake: a copy in
+# which every name that the archive defines has the prefix, without its C++ operators. What it asks the environment and
+# the file system for its configuration goes to PREFIXsetting and PREFIXlink.
 
 get_filename_component(folder ${TO} DIRECTORY)
 file(MAKE_DIRECTORY ${folder})

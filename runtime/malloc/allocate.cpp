@@ -124,9 +124,8 @@ void* resize_pages(runtime& rt, void* pointer, std::size_t bytes) {
 }  // namespace
 
 void* gm_malloc(size_t bytes) {
-  if (bytes <= largest_object) [[likely]]
-    if (void* object = allocate_object(bytes); object != nullptr) [[likely]]
-      return object;
+  if (bytes <= largest_object && may_use_objects()) [[likely]]
+    return allocate_object(bytes);
   return allocate_any(16, bytes);
 }
 
@@ -167,9 +166,8 @@ void* gm_realloc(void* pointer, size_t bytes) {
 }
 
 void gm_free(void* pointer) {
-  if (live_objects.has(pointer)) [[likely]]
-    if (free_object(pointer)) [[likely]]
-      return;
+  if (live_objects.has(pointer) && may_use_objects()) [[likely]]
+    return free_object(pointer);
   free_any(pointer);
 }
 

@@ -38,7 +38,9 @@ struct object_engine {
   bool (*make_arena)(const object_source&, unsigned& arena);
   // No object of it is live, or in any thread's cache. Its chunks are not needed any more. False: threads still use it.
   bool (*destroy_arena)(unsigned arena);
-  // What is free of the arena becomes unused now, not in a while.
+  // What has been free of the arena for a while becomes unused. Threads that use the arena come to that by themselves.
+  void (*age_arena)(unsigned arena);
+  // What is free of it becomes unused now, unless another thread is just at that.
   void (*trim_arena)(unsigned arena);
   bool (*use_arena)(unsigned arena);
   void (*flush_cache)();

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -30,6 +31,8 @@ constinit std::mutex caches_lock;
 constinit object_cache* first_cache = nullptr;
 constinit std::uint64_t ended_made = 0;
 constinit std::uint64_t ended_freed = 0;
+
+constexpr std::chrono::milliseconds aging_period{250};
 
 constinit std::mutex making_lock;   // of a runtime's heap
 constinit std::uint64_t lives = 0;  // under it
@@ -131,11 +134,16 @@ bool object_heap::start() {
     (void)fail(status::no_memory, "no memory to record where they are");
     return false;
   }
+  if (aging_.start(
+          "gmem-objects", any_cpu, [](void* self) { static_cast<object_heap*>(self)->age(); }, this) != status::ok)
+    return false;
   arenas_most_ = std::clamp(std::thread::hardware_concurrency(), 1u, arenas_max);
   {
     const std::scoped_lock guard(caches_lock);
     ended_made = ended_freed = 0;
   }
+  live_objects.allocate = engine_.allocate;
+  live_objects.release = engine_.release;
   live_objects.engine = &engine_;
   live_objects.chunk_bits = chunk_bits_.get();
   live_objects.base.store(base);
@@ -187,8 +195,9 @@ bool object_heap::bind() {
 void* object_heap::allocate(std::size_t alignment, std::size_t bytes) {
   bytes = std::max<std::size_t>(bytes, 16);
   if (this_cache.life == life_ || bind()) {
-    void* object = alignment <= 16 ? engine_.allocate(bytes) : engine_.allocate_aligned(alignment, bytes);
-    if (object != nullptr) count(this_cache.made);
+    if (alignment <= 16) return allocate_object(bytes);
+    void* object = engine_.allocate_aligned(alignment, bytes);
+    count(this_cache.made, object != nullptr ? 1 : 0);
     return object;
   }
   unsigned arena = 0;
@@ -202,7 +211,7 @@ void* object_heap::allocate(std::size_t alignment, std::size_t bytes) {
 
 void object_heap::free(void* object) {
   if (this_cache.life == life_ || bind()) {
-    (void)free_object(object);
+    free_object(object);
     return;
   }
   engine_.release_uncached(object);
@@ -288,8 +297,16 @@ void object_heap::give_back_locked(block_index index, const chunk& c) {
   for (unsigned n = 1; n < vm.nodes; ++n) release_empty_frame(vm, vm.device(n), index);
 }
 
+void object_heap::age() {
+  std::unique_lock guard(aging_lock_);
+  while (!aging_ends_.wait_for(guard, aging_period, [this] { return stops_aging_; }))
+    for (const std::atomic<unsigned>& slot : arenas_)
+      if (const unsigned arena = slot.load(); arena != 0) engine_.age_arena(arena - 1);
+}
+
 void object_heap::trim() {
   if (this_cache.life == life_) engine_.flush_cache();
+  const std::scoped_lock guard_aging(aging_lock_);
   for (const std::atomic<unsigned>& slot : arenas_)
     if (const unsigned arena = slot.load(); arena != 0) engine_.trim_arena(arena - 1);
   lock_guard guard(lock_);
@@ -297,6 +314,12 @@ void object_heap::trim() {
 }
 
 bool object_heap::close() {
+  {
+    const std::scoped_lock guard(aging_lock_);
+    stops_aging_ = true;
+  }
+  aging_ends_.notify_all();
+  aging_.join();
   live_objects.life.store(0);
   live_objects.bytes.store(0);
   if (this_cache.life == life_) {

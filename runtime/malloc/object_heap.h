@@ -14,16 +14,19 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 
 #include "api/object_layer.h"
 #include "base/mutex.h"
 #include "base/page_mask.h"
 #include "base/units.h"
 #include "malloc/object_engine.h"
+#include "platform/thread.h"
 
 namespace gm {
 
@@ -51,6 +54,8 @@ struct object_space {
   std::atomic<std::uintptr_t> base{0};
   std::atomic<std::uint64_t> bytes{0};
   std::atomic<std::uint64_t>* chunk_bits = nullptr;  // one bit a block of the arena
+  void* (*allocate)(std::size_t) = nullptr;          // the engine's
+  void (*release)(void*) = nullptr;
   const object_engine* engine = nullptr;
 
   bool has(const void* pointer) const {
@@ -62,24 +67,21 @@ struct object_space {
 };
 extern constinit object_space live_objects;
 
-inline void count(std::atomic<std::uint64_t>& counter) {
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+inline bool may_use_objects() { return this_cache.life == live_objects.life.load(std::memory_order_acquire); }
+
+inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
 }
 
-// Null: the thread is not bound, or there is no room.
+// Of a thread that may. Null with errno and the error set: there is no room.
 inline void* allocate_object(std::size_t bytes) {
-  if (this_cache.life != live_objects.life.load(std::memory_order_acquire)) return nullptr;
-  void* object = live_objects.engine->allocate(bytes < 16 ? 16 : bytes);
-  if (object != nullptr) count(this_cache.made);
+  void* object = live_objects.allocate(bytes < 16 ? 16 : bytes);
+  count(this_cache.made, object != nullptr ? 1 : 0);
   return object;
 }
-
-// False: the thread is not bound.
-inline bool free_object(void* object) {
-  if (this_cache.life != live_objects.life.load(std::memory_order_acquire)) return false;
-  live_objects.engine->release(object);
+inline void free_object(void* object) {
   count(this_cache.freed);
-  return true;
+  live_objects.release(object);
 }
 
 class object_heap final : public object_layer {
@@ -114,7 +116,7 @@ class object_heap final : public object_layer {
   void* take_chunk();
   void set_units(void* first, std::size_t bytes, bool in_use);
   void give_back_locked(block_index, const chunk&);
-  void destroy_arenas();
+  void age();
 
   static void thread_ends();
   friend struct at_thread_end;
@@ -130,6 +132,11 @@ class object_heap final : public object_layer {
   std::array<std::atomic<unsigned>, arenas_max> arenas_{};  // number plus one
   std::atomic<unsigned> turn_{0};
   bool closed_ = false;  // under lock_
+  // A thread that lets what is free age, also while nobody allocates.
+  thread aging_;
+  std::mutex aging_lock_;  // held while arenas age or are trimmed: the engine does one at a time, and skips the other
+  std::condition_variable aging_ends_;
+  bool stops_aging_ = false;
 };
 
 }  // namespace gm

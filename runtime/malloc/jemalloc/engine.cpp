@@ -7,7 +7,9 @@
 #include <jemalloc/jemalloc.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "malloc/object_engine.h"
 
@@ -24,11 +26,9 @@ int gmem_jemalloc_mallctl(const char*, void*, std::size_t*, void*, std::size_t);
 char* gmem_jemalloc_setting(const char*) { return nullptr; }
 long gmem_jemalloc_link(const char*, char*, std::size_t) { return -1; }
 
-// One automatic arena. What is free for a second is unused, also while nobody calls. Chunks are kept.
+// One automatic arena. What is free for a second is unused. Chunks are kept.
 extern const char* gmem_jemalloc_malloc_conf;
-const char* gmem_jemalloc_malloc_conf =
-    "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,retain:true,dss:disabled,background_thread:true,"
-    "max_background_threads:1";
+const char* gmem_jemalloc_malloc_conf = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,retain:true,dss:disabled";
 }
 
 namespace gm {
@@ -40,11 +40,14 @@ struct arena_config {
   bool metadata_by_hooks;
 };
 
-// Arenas' hooks are theirs for good: jemalloc knows destroyed ones until their number is used again.
+// jemalloc's until the arena is destroyed.
 struct arena_record {
   extent_hooks_t hooks;  // first: jemalloc hands out its address
   object_source source;
 };
+
+constexpr unsigned arenas_max = 4096;  // jemalloc has fewer
+arena_record* records[arenas_max];     // by arena; each is one thread's at a time
 
 arena_record& record_of(extent_hooks_t* hooks) { return *reinterpret_cast<arena_record*>(hooks); }
 
@@ -88,6 +91,12 @@ bool control_arena(unsigned arena, const char* what, void* given, std::size_t gi
   return control(name, nullptr, nullptr, given, given_bytes);
 }
 
+bool destroy_arena(unsigned arena) {
+  if (!control_arena(arena, "destroy", nullptr, 0)) return false;
+  delete std::exchange(records[arena], nullptr);
+  return true;
+}
+
 bool make_arena(const object_source& source, unsigned& arena) {
   auto* made = new (std::nothrow) arena_record{};
   if (made == nullptr) return false;
@@ -107,13 +116,15 @@ bool make_arena(const object_source& source, unsigned& arena) {
     delete made;
     return false;
   }
+  if (arena >= arenas_max) std::abort();
+  records[arena] = made;
   std::size_t largest = object_engine::chunk_bytes;
   if (control_arena(arena, "retain_grow_limit", &largest, sizeof largest)) return true;
-  (void)control_arena(arena, "destroy", nullptr, 0);
+  (void)destroy_arena(arena);
   return false;
 }
 
-bool destroy_arena(unsigned arena) { return control_arena(arena, "destroy", nullptr, 0); }
+void age_arena(unsigned arena) { (void)control_arena(arena, "decay", nullptr, 0); }
 
 void trim_arena(unsigned arena) { (void)control_arena(arena, "purge", nullptr, 0); }
 
@@ -156,6 +167,7 @@ constexpr object_engine engine = {.allocate = gmem_jemalloc_malloc,
                                   .release_uncached = release_uncached,
                                   .make_arena = make_arena,
                                   .destroy_arena = destroy_arena,
+                                  .age_arena = age_arena,
                                   .trim_arena = trim_arena,
                                   .use_arena = use_arena,
                                   .flush_cache = flush_cache,
