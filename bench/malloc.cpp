@@ -16,6 +16,7 @@ void plain_jemalloc_free(void*);
 // Its configuration is what the environment says, as it would be in a program of its own.
 char* plain_jemalloc_setting(const char* name) { return std::getenv(name); }
 long plain_jemalloc_link(const char*, char*, std::size_t) { return -1; }
+int plain_jemalloc_atfork(void (*)(), void (*)(), void (*)()) { return 0; }
 }
 
 namespace gm::bench {

@@ -120,7 +120,13 @@ GM_API gm_status gm_shutdown(void);
 /* ---- Allocation ----------------------------------------------------------------------------------------------- */
 
 /* malloc's contract: NULL when it cannot be done, contents undefined, a size of 0 gives a unique pointer. Alignment is
- * at least 16 bytes; from 2 MiB up, 2 MiB. Memory that nobody has touched takes no memory anywhere. */
+ * at least 16 bytes; from 2 MiB up, 2 MiB. Memory that nobody has touched takes no memory anywhere.
+ * Up to 32 KiB (and an alignment of 4 KiB) it is an object, which shares pages with others; what is larger has pages of
+ * its own. Residency, scopes, pins and advice are of pages: while a scope is open over an object, its neighbours are
+ * covered with it, for the scope's own thread as well. Arrays that kernels use beside what their thread uses are better
+ * larger than that, aligned to 64 KiB, or parts of one. Pins and advice outlive objects: end them before gm_free.
+ * Objects need libgmem-jemalloc.so, which programs link (gmem::gmem and gmem.pc do) or preload; in a process that loads
+ * libgmem.so later without it, each takes a page of 64 KiB. */
 GM_API void* gm_malloc(size_t bytes);
 
 /* calloc's contract: reads as zero. NULL also when count * bytes overflows. */
@@ -134,11 +140,13 @@ GM_API void* gm_realloc(void* pointer, size_t bytes);
 GM_API void* gm_aligned_alloc(size_t alignment, size_t bytes);
 
 /* free's contract. Waits for no one: memory that queued device work still uses is released by its fence. A pointer
- * that is not an allocation (freed already, foreign, inside one) prints a message and aborts. NULL is allowed; in a
- * forked child nothing is done, since the memory stayed with the parent. */
+ * that is not an allocation (freed already, foreign, inside one) prints a message and aborts; among the pages that
+ * objects share this is not noticed, as with malloc. NULL is allowed; in a forked child nothing is done, since the
+ * memory stayed with the parent. */
 GM_API void gm_free(void* pointer);
 
-/* Bytes that may be used at the pointer, at least what was asked for. 0 for NULL and for what is not an allocation. */
+/* Bytes that may be used at the pointer, at least what was asked for. 0 for NULL and for what is not an allocation
+ * (undefined inside the pages that objects share). */
 GM_API size_t gm_usable_size(const void* pointer);
 
 /* ---- Nodes ---------------------------------------------------------------------------------------------------- */

@@ -178,7 +178,7 @@ signal_verdict condemned::sentence(std::uint64_t offset, offence what) const {
     case offence::own_scope:
       log_line(log_level::error,
                "thread %d touched %p while it has a scope open over that page, and would have waited for itself for "
-               "ever: SIGBUS. Call gm_access_end first",
+               "ever: SIGBUS. Call gm_access_end first (allocations up to 32 KiB share pages of 64 KiB)",
                self, address);
       break;
     case offence::own_stream:

@@ -147,7 +147,7 @@ bool object_heap::start() {
   live_objects.engine = &engine_;
   live_objects.chunk_bits = chunk_bits_.get();
   live_objects.base.store(base);
-  live_objects.bytes.store(bytes);
+  live_objects.bytes.store(bytes, std::memory_order_release);
   live_objects.life.store(life_, std::memory_order_release);
   return true;
 }

@@ -51,16 +51,17 @@ struct object_cache {
 // Of the heap that lives; zero without one.
 struct object_space {
   std::atomic<std::uint64_t> life{0};
+  std::atomic<std::uint64_t> bytes{0};  // of the arena: set when the rest is there
   std::atomic<std::uintptr_t> base{0};
-  std::atomic<std::uint64_t> bytes{0};
   std::atomic<std::uint64_t>* chunk_bits = nullptr;  // one bit a block of the arena
   void* (*allocate)(std::size_t) = nullptr;          // the engine's
   void (*release)(void*) = nullptr;
   const object_engine* engine = nullptr;
 
   bool has(const void* pointer) const {
+    const std::uint64_t end = bytes.load(std::memory_order_acquire);
     const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(pointer) - base.load(std::memory_order_relaxed);
-    if (offset >= bytes.load(std::memory_order_relaxed)) return false;
+    if (offset >= end) return false;
     const std::uint64_t chunk = offset / object_engine::chunk_bytes;
     return (chunk_bits[chunk / 64].load(std::memory_order_relaxed) >> chunk % 64 & 1) != 0;
   }

@@ -25,6 +25,8 @@ int gmem_jemalloc_mallctl(const char*, void*, std::size_t*, void*, std::size_t);
 // What the user's MALLOC_CONF and /etc/malloc.conf say is for a jemalloc of the program's own.
 char* gmem_jemalloc_setting(const char*) { return nullptr; }
 long gmem_jemalloc_link(const char*, char*, std::size_t) { return -1; }
+// A forked child has no objects and never comes here: nothing needs to be locked for it.
+int gmem_jemalloc_atfork(void (*)(), void (*)(), void (*)()) { return 0; }
 
 // One automatic arena. What is free for a second is unused. Chunks are kept.
 extern const char* gmem_jemalloc_malloc_conf;
