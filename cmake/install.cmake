@@ -28,6 +28,14 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/python/gmem DESTINATION ${GMEM_PYTHON_DI
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
         COMPONENT library)
 
+# jemalloc is part of libgmem-jemalloc.so, and its licence of what is installed.
+find_file(GMEM_JEMALLOC_LICENCE copyright PATHS /usr/share/doc/libjemalloc-dev NO_DEFAULT_PATH)
+mark_as_advanced(GMEM_JEMALLOC_LICENCE)
+if(GMEM_JEMALLOC_LICENCE)
+  install(FILES ${GMEM_JEMALLOC_LICENCE} DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT library
+          RENAME LICENSE.jemalloc)
+endif()
+
 install(EXPORT gmemTargets NAMESPACE gmem:: DESTINATION ${cmake_package_dir} COMPONENT development)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/gmemConfig.cmake.in ${CMAKE_BINARY_DIR}/gmemConfig.cmake
                               INSTALL_DESTINATION ${cmake_package_dir}

@@ -99,6 +99,7 @@ class Buffer:
         self.pointer = pointer
         self.nbytes = nbytes
         self._free = weakref.finalize(self, _gm.gm_free, pointer)
+        self._free.atexit = False  # threads may still use it
 
     @property
     def bytes(self):

@@ -30,10 +30,21 @@ void* allocate(runtime& rt, std::size_t alignment, std::size_t bytes) {
   if (rt == nullptr) return nullptr;
   if (bytes > largest_object || alignment > most_aligned_object) return allocate(*rt, alignment, bytes);
   object_heap* heap = object_heap::of(*rt);
-  if (heap == nullptr) return allocate(*rt, alignment, bytes);
-  void* object = heap->allocate(alignment, bytes);
-  if (object == nullptr) errno = ENOMEM;
-  return object;
+  void* object = heap != nullptr ? heap->allocate(alignment, bytes) : nullptr;
+  return object != nullptr ? object : allocate(*rt, alignment, bytes);  // without room for a chunk there may be pages
+}
+
+bool is_in_open_scope(const runtime& rt, const void* pointer, std::size_t bytes) {
+  const std::uint64_t begin = rt.vm.memory.offset_of(pointer);
+  return rt.vm.leases.open_over({begin, begin + std::max<std::size_t>(bytes, 1)});
+}
+
+// To be written at once: not where an open scope, which may be this thread's own, covers a neighbour.
+void* allocate_to_write(runtime& rt, std::size_t bytes) {
+  void* pointer = gm_malloc(bytes);
+  if (pointer == nullptr || !live_objects.has(pointer) || !is_in_open_scope(rt, pointer, bytes)) return pointer;
+  gm_free(pointer);
+  return allocate(rt, 16, bytes);
 }
 
 void free_pages_or_abort(runtime& rt, void* pointer, const char* function) {
@@ -76,7 +87,7 @@ void* resize_object(runtime& rt, void* pointer, std::size_t bytes) {
   if (bytes <= old_bytes && (bytes >= old_bytes / 2 || old_bytes <= 16)) return pointer;
   const std::uint64_t begin = rt.vm.memory.offset_of(pointer);
   if (is_open(rt, pointer, {begin, begin + old_bytes})) return nullptr;
-  void* result = gm_malloc(bytes);
+  void* result = allocate_to_write(rt, bytes);
   if (result == nullptr) return nullptr;
   std::memcpy(result, pointer, std::min(bytes, old_bytes));
   gm_free(pointer);
@@ -90,7 +101,7 @@ void* resize_pages(runtime& rt, void* pointer, std::size_t bytes) {
   const std::uint64_t old_bytes = old->bytes().bytes();
   void* result = pointer;
   if (bytes > old_bytes || bytes < old_bytes / 2) {
-    result = is_open(rt, pointer, old->bytes()) ? nullptr : gm_malloc(bytes);
+    result = is_open(rt, pointer, old->bytes()) ? nullptr : allocate_to_write(rt, bytes);
     if (result != nullptr && live_objects.has(result)) {
       std::memcpy(result, pointer, bytes);
     } else if (result != nullptr) {
@@ -125,7 +136,8 @@ void* resize_pages(runtime& rt, void* pointer, std::size_t bytes) {
 
 void* gm_malloc(size_t bytes) {
   if (bytes <= largest_object && may_use_objects()) [[likely]]
-    return allocate_object(bytes);
+    if (void* object = allocate_object(bytes); object != nullptr) [[likely]]
+      return object;
   return allocate_any(16, bytes);
 }
 
@@ -136,7 +148,9 @@ void* gm_calloc(size_t count, size_t bytes) {
     errno = ENOMEM;
     return nullptr;
   }
-  void* result = gm_malloc(total);
+  runtime* rt = current();
+  if (rt == nullptr) return nullptr;
+  void* result = allocate_to_write(*rt, total);
   if (result != nullptr && live_objects.has(result)) std::memset(result, 0, total);
   return result;  // fresh pages are NOMAP, which reads as zero
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/runtime.h"
+#include "base/check.h"
 #include "base/log.h"
 #include "evict/room.h"
 #include "malloc/page_allocation.h"
@@ -47,8 +48,20 @@ std::vector<addresses>& haunted() {
   return *all;
 }
 
-void link(object_cache& cache) {
+bool is_haunted(const arena& memory) {
+  const std::uintptr_t base = memory.user_base();
+  for (const addresses& there : haunted())
+    if (base < there.end && there.begin < base + memory.bytes()) {
+      (void)fail(status::busy,
+                 "threads still have caches of objects that gmem had at these addresses before it was shut down");
+      return true;
+    }
+  return false;
+}
+
+void link(object_cache& cache, std::uint64_t life) {
   const std::scoped_lock guard(caches_lock);
+  cache.life.store(life, std::memory_order_relaxed);
   cache.made.store(0, std::memory_order_relaxed);
   cache.freed.store(0, std::memory_order_relaxed);
   cache.previous = nullptr;
@@ -57,8 +70,11 @@ void link(object_cache& cache) {
   first_cache = &cache;
 }
 
-void unlink(object_cache& cache, bool counts) {
+// What it has counted goes on counting, in the life that it was of.
+void unlink(object_cache& cache) {
   const std::scoped_lock guard(caches_lock);
+  const bool counts = cache.life.load(std::memory_order_relaxed) == live_objects.life.load();
+  cache.life.store(object_cache::no_life, std::memory_order_relaxed);
   (cache.previous != nullptr ? cache.previous->next : first_cache) = cache.next;
   if (cache.next != nullptr) cache.next->previous = cache.previous;
   if (!counts) return;
@@ -84,13 +100,11 @@ struct at_thread_end {
 void object_heap::thread_ends() {
   object_cache& cache = this_cache;
   cache.is_over = true;
-  if (cache.life == object_cache::no_life || is_child) return;
+  if (is_child || cache.life.load(std::memory_order_relaxed) == object_cache::no_life) return;
   const object_engine& engine = *live_objects.engine;
   engine.flush_cache();
   engine.close_cache();
-  const bool counts = cache.life == live_objects.life.load();
-  cache.life = object_cache::no_life;
-  unlink(cache, counts);
+  unlink(cache);
 }
 
 object_heap::object_heap(runtime& rt, const object_engine& engine) : rt_(rt), engine_(engine), life_(++lives) {}
@@ -104,8 +118,11 @@ object_heap* object_heap::of(runtime& rt) {
   if (rt.objects != nullptr || rt.has_no_objects) return static_cast<object_heap*>(rt.objects.load());
   const object_engine* engine = find_object_engine();
   std::unique_ptr<object_heap> made;
-  if (engine != nullptr) made.reset(new (std::nothrow) object_heap(rt, *engine));
-  if (made == nullptr || !made->start()) {
+  if (engine != nullptr && !is_haunted(rt.vm.memory)) {
+    made.reset(new (std::nothrow) object_heap(rt, *engine));
+    if (made == nullptr || !made->start()) return nullptr;  // may go better another time
+  }
+  if (made == nullptr) {
     log_line(log_level::info, "small objects take a page of %llu KiB each: %s",
              static_cast<unsigned long long>(page_bytes >> 10), last_error());
     rt.has_no_objects.store(true, std::memory_order_release);
@@ -121,13 +138,6 @@ bool object_heap::start() {
   (void)registered;
   const std::uintptr_t base = rt_.vm.memory.user_base();
   const std::uint64_t bytes = rt_.vm.memory.bytes();
-  for (const addresses& there : haunted())
-    if (base < there.end && there.begin < base + bytes) {
-      (void)fail(status::busy,
-                 "threads still have caches of objects that gmem had at these addresses before it was "
-                 "shut down");
-      return false;
-    }
   const std::uint64_t words = (bytes / object_engine::chunk_bytes + 63) / 64;
   chunk_bits_.reset(new (std::nothrow) std::atomic<std::uint64_t>[words] {});
   if (chunk_bits_ == nullptr) {
@@ -175,26 +185,31 @@ bool object_heap::arena_for(unsigned turn, unsigned& arena) {
   return true;
 }
 
+// A thread that comes here first when it is ending has no destructors of its thread-local objects any more, but still
+// those of keys.
 bool object_heap::bind() {
+  static const pthread_key_t late = [] {
+    pthread_key_t key{};
+    GM_CHECK(pthread_key_create(&key, thread_ends_late) == 0);
+    return key;
+  }();
   static thread_local at_thread_end at_end;
   (void)at_end;
   object_cache& cache = this_cache;
-  if (cache.is_over) return false;
-  if (cache.life != object_cache::no_life) {  // of an earlier life, which has left the chunks' records for this
+  if (cache.is_over || pthread_setspecific(late, &cache) != 0) return false;
+  if (cache.life.load(std::memory_order_relaxed) != object_cache::no_life) {  // of an earlier life
     engine_.flush_cache();
-    cache.life = object_cache::no_life;
-    unlink(cache, false);
+    unlink(cache);
   }
   unsigned arena = 0;
   if (!arena_for(turn_.fetch_add(1), arena) || !engine_.use_arena(arena)) return false;
-  link(cache);
-  cache.life = life_;
+  link(cache, life_);
   return true;
 }
 
 void* object_heap::allocate(std::size_t alignment, std::size_t bytes) {
   bytes = std::max<std::size_t>(bytes, 16);
-  if (this_cache.life == life_ || bind()) {
+  if (is_bound() || bind()) {
     if (alignment <= 16) return allocate_object(bytes);
     void* object = engine_.allocate_aligned(alignment, bytes);
     count(this_cache.made, object != nullptr ? 1 : 0);
@@ -210,7 +225,7 @@ void* object_heap::allocate(std::size_t alignment, std::size_t bytes) {
 }
 
 void object_heap::free(void* object) {
-  if (this_cache.life == life_ || bind()) {
+  if (is_bound() || bind()) {
     free_object(object);
     return;
   }
@@ -224,7 +239,7 @@ std::uint64_t object_heap::live() const {
   std::uint64_t made = ended_made;
   std::uint64_t freed = ended_freed;
   for (const object_cache* c = first_cache; c != nullptr; c = c->next) {
-    if (c->life != life_) continue;
+    if (c->life.load(std::memory_order_relaxed) != life_) continue;
     made += c->made.load(std::memory_order_relaxed);
     freed += c->freed.load(std::memory_order_relaxed);
   }
@@ -240,6 +255,7 @@ std::uint64_t object_heap::metadata_bytes() const {
 // ---- Chunks --------------------------------------------------------------------------------------------------------
 
 void* object_heap::take_chunk() try {
+  if (is_child) return nullptr;
   void* memory = allocate_pages(rt_, object_engine::chunk_bytes, object_engine::chunk_bytes);
   if (memory == nullptr) return nullptr;
   const std::uint64_t offset = rt_.vm.memory.offset_of(memory);
@@ -258,8 +274,10 @@ void* object_heap::take_chunk() try {
   return nullptr;
 }
 
-// A page that comes into use waits for its giving back to be over, by the lock.
+// A page that comes into use waits for its giving back to be over, by the lock. In a child the engine may come here
+// when a thread ends, and the pages are the parent's.
 void object_heap::set_units(void* first, std::size_t bytes, bool in_use) {
+  if (is_child) return;
   lock_guard guard(lock_);
   if (closed_) return;
   const std::uint64_t offset = rt_.vm.memory.offset_of(first);
@@ -274,43 +292,67 @@ void object_heap::set_units(void* first, std::size_t bytes, bool in_use) {
     const auto bit = static_cast<std::uint16_t>(1u << unit % units_a_page);
     of_page = static_cast<std::uint16_t>(in_use ? of_page | bit : of_page & ~bit);
   }
-  if (!in_use) give_back_locked(index, c);
+  if (in_use || c.owes) return;
+  c.owes = true;
+  ++owing_;
 }
 
 // Pages without a unit in use (a fault may have brought some along that never had one), as far as nothing is in the
-// way: nothing is waited for.
-void object_heap::give_back_locked(block_index index, const chunk& c) {
-  page_mask pages = no_pages;
+// way: nothing is waited for. False: some are left.
+bool object_heap::give_back_locked(block_index index, const chunk& c) {
+  page_mask unused = no_pages;
   for (unsigned page = 0; page < pages_per_block; ++page)
-    if (c.units[page] == 0) pages |= one_page(page);
+    if (c.units[page] == 0) unused |= one_page(page);
   vm_object& vm = rt_.vm;
   block& b = vm.table.at(index);
-  {
-    block_guard guard(b.lock);
-    pages &= (b.backed | valid_anywhere(b, vm.nodes)) & ~b.busy.load(std::memory_order_relaxed);
-    for (unsigned n = 0; n < vm.nodes; ++n) pages &= ~b.node(n).pinned;
-    if (b.leases != 0 || pages == no_pages || !host_memory_is_loose_locked(vm, index, b)) return;
-    if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return;
-    make_exclusive_locked(vm, index, b, host_node, pages);
-    b.host().valid &= ~pages;
+  block_guard guard(b.lock);
+  unused &= b.backed | valid_anywhere(b, vm.nodes);
+  page_mask pages = unused & ~b.busy.load(std::memory_order_relaxed);
+  for (unsigned n = 0; n < vm.nodes; ++n) {
+    pages &= ~b.node(n).pinned;
+    // Freed objects may still be a kernel's.
+    if (vm.map(n) != nullptr) pages &= ~vm.leases.on_demand(n, index);
   }
-  for (unsigned n = 1; n < vm.nodes; ++n) release_empty_frame(vm, vm.device(n), index);
+  if (pages == no_pages) return unused == no_pages;
+  if (b.leases != 0 || ((pages & b.backed) != no_pages && !host_memory_is_loose_locked(vm, index, b))) return false;
+  if (drop_host_pages_locked(vm, index, b, pages) != status::ok) return false;
+  make_exclusive_locked(vm, index, b, host_node, pages);
+  b.host().valid &= ~pages;
+  return pages == unused;
+}
+
+// Of the aging lock's holder.
+void object_heap::give_back_owed() {
+  for (block_index next{0};;) {
+    {
+      lock_guard guard(lock_);
+      auto at = owing_ == 0 ? chunks_.end() : chunks_.lower_bound(next);
+      while (at != chunks_.end() && !at->second.owes) ++at;
+      if (at == chunks_.end()) return;
+      next = at->first;
+      at->second.owes = !give_back_locked(next, at->second);
+      if (!at->second.owes) --owing_;
+    }
+    for (unsigned n = 1; n < rt_.vm.nodes; ++n) release_empty_frame(rt_.vm, rt_.vm.device(n), next);
+    ++next;
+  }
 }
 
 void object_heap::age() {
   std::unique_lock guard(aging_lock_);
-  while (!aging_ends_.wait_for(guard, aging_period, [this] { return stops_aging_; }))
+  while (!aging_ends_.wait_for(guard, aging_period, [this] { return stops_aging_; })) {
     for (const std::atomic<unsigned>& slot : arenas_)
       if (const unsigned arena = slot.load(); arena != 0) engine_.age_arena(arena - 1);
+    give_back_owed();
+  }
 }
 
 void object_heap::trim() {
-  if (this_cache.life == life_) engine_.flush_cache();
-  const std::scoped_lock guard_aging(aging_lock_);
+  if (is_bound()) engine_.flush_cache();
+  const std::scoped_lock guard(aging_lock_);
   for (const std::atomic<unsigned>& slot : arenas_)
     if (const unsigned arena = slot.load(); arena != 0) engine_.trim_arena(arena - 1);
-  lock_guard guard(lock_);
-  for (auto& [index, c] : chunks_) give_back_locked(index, c);
+  give_back_owed();
 }
 
 bool object_heap::close() {
@@ -320,18 +362,17 @@ bool object_heap::close() {
   }
   aging_ends_.notify_all();
   aging_.join();
-  live_objects.life.store(0);
   live_objects.bytes.store(0);
-  if (this_cache.life == life_) {
+  live_objects.life.store(0);
+  if (is_bound()) {
     engine_.flush_cache();
     engine_.close_cache();
-    this_cache.life = object_cache::no_life;
-    unlink(this_cache, false);
+    unlink(this_cache);
   }
   bool others = false;
   {
     const std::scoped_lock guard(caches_lock);
-    for (const object_cache* c = first_cache; c != nullptr; c = c->next) others = others || c->life == life_;
+    for (const object_cache* c = first_cache; c != nullptr; c = c->next) others = others || c->life.load() == life_;
   }
   bool all_gone = !others;
   for (const std::atomic<unsigned>& slot : arenas_)

@@ -4,7 +4,7 @@
 //
 //   thread: bound to the heap --its first object; gets an arena, round robin--> allocates and frees by the engine alone
 //   unit of 4 KiB: unused <--> in use, as the engine says.   A page all of whose units are unused is given back, on
-//   every node, unless a scope, a pin or a copy has it just then: then at the next occasion.
+//   every node, by the thread that has objects age; not before a scope, pin or copy that has it is over.
 // A thread's cache outlives the runtime; what it has of one life must not be met in another. So it is bound to a life,
 // by number, and gives everything back when the thread ends, or when it shuts the runtime down. While other threads
 // still have caches when that happens, the heap stays, closed, and its addresses get no small objects again.
@@ -39,8 +39,8 @@ inline constexpr std::size_t most_aligned_object = std::size_t{4} << 10;
 struct object_cache {
   static constexpr std::uint64_t no_life = ~std::uint64_t{0};
 
-  std::uint64_t life = no_life;  // of the heap that it is bound to
-  bool is_over = false;          // the thread is ending
+  std::atomic<std::uint64_t> life{no_life};  // of the heap that it is bound to
+  bool is_over = false;                      // the thread is ending
   std::atomic<std::uint64_t> made{0};
   std::atomic<std::uint64_t> freed{0};
   object_cache* next = nullptr;  // of the bound ones
@@ -68,7 +68,9 @@ struct object_space {
 };
 extern constinit object_space live_objects;
 
-inline bool may_use_objects() { return this_cache.life == live_objects.life.load(std::memory_order_acquire); }
+inline bool may_use_objects() {
+  return this_cache.life.load(std::memory_order_relaxed) == live_objects.life.load(std::memory_order_acquire);
+}
 
 inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
@@ -91,7 +93,7 @@ class object_heap final : public object_layer {
   static object_heap* of(runtime&);
   ~object_heap() override;
 
-  // As allocate_object and free_object, for any thread; they bind it. Null: there is no room.
+  // As allocate_object and free_object, for any thread; they bind it. Null: there is no room for a chunk.
   void* allocate(std::size_t alignment, std::size_t bytes);
   void free(void* object);
 
@@ -108,6 +110,7 @@ class object_heap final : public object_layer {
 
   struct chunk {
     std::array<std::uint16_t, pages_per_block> units{};  // of each page, those in use
+    bool owes = false;                                   // pages that are to be given back
   };
 
   object_heap(runtime&, const object_engine&);
@@ -116,10 +119,13 @@ class object_heap final : public object_layer {
   bool arena_for(unsigned turn, unsigned& arena);
   void* take_chunk();
   void set_units(void* first, std::size_t bytes, bool in_use);
-  void give_back_locked(block_index, const chunk&);
+  bool is_bound() const { return this_cache.life.load(std::memory_order_relaxed) == life_; }
+  bool give_back_locked(block_index, const chunk&);
+  void give_back_owed();
   void age();
 
   static void thread_ends();
+  static void thread_ends_late(void*) { thread_ends(); }
   friend struct at_thread_end;
 
   runtime& rt_;
@@ -129,6 +135,7 @@ class object_heap final : public object_layer {
   unsigned arenas_most_ = 1;
   mutable mutex<lock_rank::objects> lock_;
   std::map<block_index, chunk> chunks_;
+  std::size_t owing_ = 0;  // chunks that owe
   std::atomic<std::uint64_t> chunk_count_{0};
   std::array<std::atomic<unsigned>, arenas_max> arenas_{};  // number plus one
   std::atomic<unsigned> turn_{0};

@@ -94,9 +94,13 @@ bool control_arena(unsigned arena, const char* what, void* given, std::size_t gi
 }
 
 bool destroy_arena(unsigned arena) {
-  if (!control_arena(arena, "destroy", nullptr, 0)) return false;
-  delete std::exchange(records[arena], nullptr);
-  return true;
+  arena_record* record = std::exchange(records[arena], nullptr);  // first: the number may be another's behind it
+  if (control_arena(arena, "destroy", nullptr, 0)) {
+    delete record;
+    return true;
+  }
+  records[arena] = record;
+  return false;
 }
 
 bool make_arena(const object_source& source, unsigned& arena) {

@@ -17,6 +17,7 @@
 #include "api/debug.h"
 #include "gmem/gmem.hpp"
 #include "gmem/parallel.hpp"
+#include "gmem/view.hpp"
 #include "unit/running_gmem.h"
 #include "unit/seeded.h"
 
@@ -129,6 +130,64 @@ TEST_P(objects, freed_under_a_queued_kernel_they_do_not_disturb_their_neighbours
   EXPECT_TRUE(all_are(b, 1000, 2));
   gm_free(b);
   gm_free(c);
+}
+
+// Its scope has ended for the host, and its kernel still runs.
+TEST_P(objects, freed_under_a_running_kernel_on_demand_they_stay_its) {
+  if (!GetParam().window) GTEST_SKIP() << "views need access maps, which this device has not";
+  using word = std::uint32_t;
+  constexpr std::size_t count = 4096 / sizeof(word);
+  auto* x = static_cast<word*>(gm_malloc(count * sizeof(word)));
+  gm_stream s = stream();
+  std::atomic<bool> there{false};
+  std::atomic<bool> go{false};
+  std::atomic<word> seen{0};
+  {
+    gm::scope use(s, gm::on_demand(x, count));
+    const gm::view<word> v(use, x, count);
+    gm::parallel_for(s, 1, [=, &there, &go, &seen](std::size_t) {
+      v[0] = 11;
+      there = true;
+      while (!go) std::this_thread::yield();
+      seen = v[0];
+    });
+  }
+  EXPECT_TRUE(soon([&] { return there.load(); }));
+  gm_free(x);
+  running()->objects.load()->trim();
+  go = true;
+  finish(s);
+  EXPECT_EQ(seen, 11u);
+}
+
+// The thread's own open scope covers whatever else lies in the page.
+TEST_P(objects, zeroed_and_moved_ones_are_not_written_under_an_open_scope) {
+  byte* x = make(1000);
+  byte* y = make(1000);
+  std::memset(y, 6, 1000);
+  gm_scope use = begin(nullptr, x, 1000, GM_READ_WRITE);
+  auto* zeroed = static_cast<byte*>(gm_calloc(10, 10));
+  EXPECT_TRUE(all_are(zeroed, 100, 0));
+  gm_free(zeroed);
+  end(use);
+  EXPECT_TRUE(all_are(y, 1000, 6));
+}
+
+TEST_P(objects, where_no_chunk_has_room_pages_do) {
+  byte* most = nullptr;
+  std::size_t rest = 4 * gib;
+  for (; rest > 2 * block && most == nullptr; rest -= block) most = static_cast<byte*>(gm_malloc(rest));
+  ASSERT_NE(most, nullptr);
+  gm_free(most);
+  most = static_cast<byte*>(gm_malloc(rest));  // a block less: rest has gone down once more
+  void* last_block = gm_malloc(page + 1);
+  ASSERT_NE(last_block, nullptr);
+  std::vector<void*> small;
+  for (void* p = gm_malloc(20000); p != nullptr; p = gm_malloc(20000)) small.push_back(p);
+  EXPECT_FALSE(small.empty());
+  for (void* p : small) gm_free(p);
+  gm_free(last_block);
+  gm_free(most);
 }
 
 TEST_P(objects, zeroed_ones_are_zero_where_others_were) {
@@ -336,6 +395,23 @@ TEST_F(lives, a_forked_child_has_none_and_ends_in_peace) {
   ASSERT_EQ(waitpid(child, &how, 0), child);
   EXPECT_EQ(how, 0);
   gm_free(p);
+}
+
+// Its first object comes when only the destructors of keys are left.
+TEST_F(lives, a_thread_may_meet_its_first_object_in_its_last_destructor) {
+  pthread_key_t key{};
+  ASSERT_EQ(pthread_key_create(&key,
+                               [](void* p) {
+                                 gm_free(p);
+                                 gm_free(gm_malloc(40));
+                               }),
+            0);
+  for (int i = 0; i < 20; ++i) {
+    void* p = gm_malloc(30);
+    std::thread([&] { pthread_setspecific(key, p); }).join();
+  }
+  pthread_key_delete(key);
+  EXPECT_EQ(stats().allocations, 0u);
 }
 
 // Destructors of the thread's own that come later than ours.
