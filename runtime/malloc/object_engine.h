@@ -43,6 +43,8 @@ struct object_engine {
   // What is free of it becomes unused now, unless another thread is just at that.
   void (*trim_arena)(unsigned arena);
   bool (*use_arena)(unsigned arena);
+  // Once, before the thread's cache ends with it. What runs in the thread after that is not told of. False: no memory.
+  bool (*call_at_thread_end)(void (*function)());
   void (*flush_cache)();
   // The thread has none any more, and uses no arena of ours.
   void (*close_cache)();

@@ -92,11 +92,6 @@ void forget_in_child() {
 
 }  // namespace
 
-struct at_thread_end {
-  ~at_thread_end() { object_heap::thread_ends(); }
-};
-
-// The engine's own end of the thread comes later, and finds nothing.
 void object_heap::thread_ends() {
   object_cache& cache = this_cache;
   cache.is_over = true;
@@ -185,18 +180,9 @@ bool object_heap::arena_for(unsigned turn, unsigned& arena) {
   return true;
 }
 
-// A thread that comes here first when it is ending has no destructors of its thread-local objects any more, but still
-// those of keys.
 bool object_heap::bind() {
-  static const pthread_key_t late = [] {
-    pthread_key_t key{};
-    GM_CHECK(pthread_key_create(&key, thread_ends_late) == 0);
-    return key;
-  }();
-  static thread_local at_thread_end at_end;
-  (void)at_end;
   object_cache& cache = this_cache;
-  if (cache.is_over || pthread_setspecific(late, &cache) != 0) return false;
+  if (cache.is_over || !engine_.call_at_thread_end(thread_ends)) return false;
   if (cache.life.load(std::memory_order_relaxed) != object_cache::no_life) {  // of an earlier life
     engine_.flush_cache();
     unlink(cache);

@@ -125,8 +125,6 @@ class object_heap final : public object_layer {
   void age();
 
   static void thread_ends();
-  static void thread_ends_late(void*) { thread_ends(); }
-  friend struct at_thread_end;
 
   runtime& rt_;
   const object_engine& engine_;

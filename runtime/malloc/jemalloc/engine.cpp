@@ -5,6 +5,7 @@
 // the time that mallocx takes with an explicit cache. jemalloc's own needs come from its arena 0, which is given to
 // nobody.
 #include <jemalloc/jemalloc.h>
+#include <pthread.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -35,6 +36,18 @@ const char* gmem_jemalloc_malloc_conf = "narenas:1,dirty_decay_ms:1000,muzzy_dec
 
 namespace gm {
 namespace {
+
+// Destructors of keys run in the order in which the keys were made, and jemalloc's has to be the later one: it makes
+// its own in a constructor without a priority.
+pthread_key_t thread_key;
+[[gnu::constructor(101)]] void make_thread_key() {
+  if (pthread_key_create(&thread_key, [](void* function) { reinterpret_cast<void (*)()>(function)(); }) != 0)
+    std::abort();
+}
+
+bool call_at_thread_end(void (*function)()) {
+  return pthread_setspecific(thread_key, reinterpret_cast<void*>(function)) == 0;
+}
 
 // Of jemalloc 5.3, for "experimental.arenas_create_ext"; its public header lacks it.
 struct arena_config {
@@ -176,6 +189,7 @@ constexpr object_engine engine = {.allocate = gmem_jemalloc_malloc,
                                   .age_arena = age_arena,
                                   .trim_arena = trim_arena,
                                   .use_arena = use_arena,
+                                  .call_at_thread_end = call_at_thread_end,
                                   .flush_cache = flush_cache,
                                   .close_cache = close_cache,
                                   .metadata_bytes = metadata_bytes};
