@@ -34,6 +34,7 @@ constinit std::uint64_t ended_made = 0;
 constinit std::uint64_t ended_freed = 0;
 
 constexpr std::chrono::milliseconds aging_period{250};
+constexpr unsigned look_everywhere_rounds = 40;
 
 constinit std::mutex making_lock;   // of a runtime's heap
 constinit std::uint64_t lives = 0;  // under it
@@ -324,9 +325,17 @@ void object_heap::give_back_owed() {
   }
 }
 
+// A fault that is served late, when its object is gone, brings a page into a chunk that owed nothing any more.
+void object_heap::look_everywhere() {
+  lock_guard guard(lock_);
+  for (auto& [index, c] : chunks_) c.owes = true;
+  owing_ = chunks_.size();
+}
+
 void object_heap::age() {
   std::unique_lock guard(aging_lock_);
-  while (!aging_ends_.wait_for(guard, aging_period, [this] { return stops_aging_; })) {
+  for (unsigned round = 1; !aging_ends_.wait_for(guard, aging_period, [this] { return stops_aging_; }); ++round) {
+    if (round % look_everywhere_rounds == 0) look_everywhere();
     for (const std::atomic<unsigned>& slot : arenas_)
       if (const unsigned arena = slot.load(); arena != 0) engine_.age_arena(arena - 1);
     give_back_owed();
@@ -338,6 +347,7 @@ void object_heap::trim() {
   const std::scoped_lock guard(aging_lock_);
   for (const std::atomic<unsigned>& slot : arenas_)
     if (const unsigned arena = slot.load(); arena != 0) engine_.trim_arena(arena - 1);
+  look_everywhere();
   give_back_owed();
 }
 

@@ -122,6 +122,7 @@ class object_heap final : public object_layer {
   bool is_bound() const { return this_cache.life.load(std::memory_order_relaxed) == life_; }
   bool give_back_locked(block_index, const chunk&);
   void give_back_owed();
+  void look_everywhere();
   void age();
 
   static void thread_ends();

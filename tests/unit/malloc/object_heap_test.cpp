@@ -27,6 +27,13 @@ namespace {
 class objects : public every_flavour {
  protected:
   std::uint64_t host_pages() { return stats().node[0].frames_used; }
+  // A fault may be served late, and bring a page that nobody uses any more.
+  bool gives_all_back() {
+    return soon([&] {
+      settle();
+      return host_pages() == 0;
+    });
+  }
   static bool is_object(const void* p) { return live_objects.has(p); }
   // Objects of their own, each filled with its number.
   std::vector<byte*> make_many(std::size_t count, std::size_t bytes) {
@@ -53,8 +60,7 @@ TEST_P(objects, take_the_pages_they_need_and_no_more) {
     EXPECT_LE(host_pages() * page, 1.15 * static_cast<double>(count * gm_usable_size(all[0]))) << bytes;
     for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(all[i][bytes - 1], i % 251) << bytes;
     free_all(all);
-    settle();
-    EXPECT_EQ(host_pages(), 0u) << bytes;
+    EXPECT_TRUE(gives_all_back()) << bytes;
     EXPECT_EQ(stats().allocations, 0u);
     EXPECT_EQ(stats().allocated_bytes, 0u);
   }
@@ -252,9 +258,8 @@ TEST_P(objects, threads_hand_them_to_each_other) {
   for (auto& slot : slots)
     if (byte* p = slot.load(); p != nullptr) gm_free(p);
   EXPECT_EQ(wrong, 0);
-  settle();
   EXPECT_EQ(stats().allocations, 0u);
-  EXPECT_EQ(host_pages(), 0u) << "ended threads keep nothing";
+  EXPECT_TRUE(gives_all_back()) << "ended threads keep nothing";
 }
 
 TEST_P(objects, a_full_arena_refuses_and_serves_again) {
