@@ -125,6 +125,8 @@ class page_overhead : public measurement {
   sample run(bool) override {
     constexpr std::size_t count = 1'000'000, bytes = 64;
     std::vector<void*> objects(count);
+    // What the run before has freed is given back within two seconds, and is not what is asked for.
+    for (int i = 0; i < 300 && host_pages() != 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     sample result;
     result.ours_ns = time_ns([&] {
                        for (void*& p : objects) {
@@ -134,17 +136,20 @@ class page_overhead : public measurement {
                        }
                      }) /
                      count;
-    gm_stats stats{};
-    stats.size = sizeof stats;
-    check(gm_stats_get(&stats), "gm_stats_get");
-    const double taken = static_cast<double>(stats.node[GM_HOST].frames_used) * 65536;
-    result.counters = {{"percent", (taken / (count * bytes) - 1) * 100},
-                       {"metadata_bytes_an_object", static_cast<double>(stats.metadata_bytes) / count}};
+    const double taken = static_cast<double>(host_pages()) * 65536;
+    result.counters = {{"percent", (taken / (count * bytes) - 1) * 100}};
     for (void* p : objects) gm_free(p);
     return result;
   }
 
  private:
+  static std::uint64_t host_pages() {
+    gm_stats stats{};
+    stats.size = sizeof stats;
+    check(gm_stats_get(&stats), "gm_stats_get");
+    return stats.node[GM_HOST].frames_used;
+  }
+
   session runtime_;
 };
 

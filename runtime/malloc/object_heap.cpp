@@ -60,8 +60,9 @@ bool is_haunted(const arena& memory) {
   return false;
 }
 
-void link(object_cache& cache, std::uint64_t life) {
+void link(object_cache& cache, std::uint64_t life, std::atomic<unsigned>& arena_users) {
   const std::scoped_lock guard(caches_lock);
+  cache.arena_users = &arena_users;
   cache.life.store(life, std::memory_order_relaxed);
   cache.made.store(0, std::memory_order_relaxed);
   cache.freed.store(0, std::memory_order_relaxed);
@@ -76,6 +77,7 @@ void unlink(object_cache& cache) {
   const std::scoped_lock guard(caches_lock);
   const bool counts = cache.life.load(std::memory_order_relaxed) == live_objects.life.load();
   cache.life.store(object_cache::no_life, std::memory_order_relaxed);
+  cache.arena_users->fetch_sub(1);
   (cache.previous != nullptr ? cache.previous->next : first_cache) = cache.next;
   if (cache.next != nullptr) cache.next->previous = cache.previous;
   if (!counts) return;
@@ -160,8 +162,8 @@ bool object_heap::start() {
 
 // ---- Threads -------------------------------------------------------------------------------------------------------
 
-bool object_heap::arena_for(unsigned turn, unsigned& arena) {
-  std::atomic<unsigned>& slot = arenas_[turn % arenas_most_];
+bool object_heap::arena_for(unsigned number, unsigned& arena) {
+  std::atomic<unsigned>& slot = arenas_[number];
   if (slot.load() == 0) {
     const std::scoped_lock guard(making_lock);
     unsigned made = 0;
@@ -188,9 +190,13 @@ bool object_heap::bind() {
     engine_.flush_cache();
     unlink(cache);
   }
+  const auto fewest = std::min_element(arena_users_.begin(), arena_users_.begin() + arenas_most_,
+                                       [](const auto& a, const auto& b) { return a.load() < b.load(); });
   unsigned arena = 0;
-  if (!arena_for(turn_.fetch_add(1), arena) || !engine_.use_arena(arena)) return false;
-  link(cache, life_);
+  if (!arena_for(static_cast<unsigned>(fewest - arena_users_.begin()), arena) || !engine_.use_arena(arena))
+    return false;
+  fewest->fetch_add(1);
+  link(cache, life_, *fewest);
   return true;
 }
 

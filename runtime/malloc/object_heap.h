@@ -2,9 +2,9 @@
 // object_heap.h - small objects of one life of the runtime: arenas of the engine (object_engine.h) over chunks, each of
 // which is an allocation of one block of its own.
 //
-//   thread: bound to the heap --its first object; gets an arena, round robin--> allocates and frees by the engine alone
-//   unit of 4 KiB: unused <--> in use, as the engine says.   A page all of whose units are unused is given back, on
-//   every node, by the thread that has objects age; not before a scope, pin or copy that has it is over.
+//   thread: bound to the heap --its first object; gets the arena with the fewest threads--> allocates and frees by the
+//   engine alone unit of 4 KiB: unused <--> in use, as the engine says.   A page all of whose units are unused is given
+//   back, on every node, by the thread that has objects age; not before a scope, pin or copy that has it is over.
 // A thread's cache outlives the runtime; what it has of one life must not be met in another. So it is bound to a life,
 // by number, and gives everything back when the thread ends, or when it shuts the runtime down. While other threads
 // still have caches when that happens, the heap stays, closed, and its addresses get no small objects again.
@@ -43,7 +43,8 @@ struct object_cache {
   bool is_over = false;                      // the thread is ending
   std::atomic<std::uint64_t> made{0};
   std::atomic<std::uint64_t> freed{0};
-  object_cache* next = nullptr;  // of the bound ones
+  std::atomic<unsigned>* arena_users = nullptr;  // of its arena, in the heap, which outlives its caches
+  object_cache* next = nullptr;                  // of the bound ones
   object_cache* previous = nullptr;
 };
 [[gnu::tls_model("initial-exec")]] extern thread_local constinit object_cache this_cache;
@@ -116,7 +117,7 @@ class object_heap final : public object_layer {
   object_heap(runtime&, const object_engine&);
   bool start();
   bool bind();
-  bool arena_for(unsigned turn, unsigned& arena);
+  bool arena_for(unsigned number, unsigned& arena);
   void* take_chunk();
   void set_units(void* first, std::size_t bytes, bool in_use);
   bool is_bound() const { return this_cache.life.load(std::memory_order_relaxed) == life_; }
@@ -136,9 +137,9 @@ class object_heap final : public object_layer {
   std::map<block_index, chunk> chunks_;
   std::size_t owing_ = 0;  // chunks that owe
   std::atomic<std::uint64_t> chunk_count_{0};
-  std::array<std::atomic<unsigned>, arenas_max> arenas_{};  // number plus one
-  std::atomic<unsigned> turn_{0};
-  bool closed_ = false;  // under lock_
+  std::array<std::atomic<unsigned>, arenas_max> arenas_{};       // number plus one
+  std::array<std::atomic<unsigned>, arenas_max> arena_users_{};  // bound threads
+  bool closed_ = false;                                          // under lock_
   // A thread that lets what is free age, also while nobody allocates.
   thread aging_;
   std::mutex aging_lock_;  // held while arenas age or are trimmed: the engine does one at a time, and skips the other
