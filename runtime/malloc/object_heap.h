@@ -5,8 +5,8 @@
 //   thread:         bound to the heap by its first object, which gives it the arena with the fewest threads; from then
 //                   on it allocates and frees by the engine alone
 //   unit of 4 KiB:  unused <--> in use, as the engine says
-//   page:           given back, on every node, when all of its units are unused: by the thread that has objects age, and
-//                   not before a scope, pin or copy that has it is over
+//   page:           given back, on every node, when all of its units are unused: by the thread that has objects age,
+//                   and not before a scope, pin or copy that has it is over
 // A thread's cache outlives the runtime; what it has of one life must not be met in another. So it is bound to a life,
 // by number, and gives everything back when the thread ends, or when it shuts the runtime down. While other threads
 // still have caches when that happens, the heap stays, closed, and its addresses get no small objects again.
